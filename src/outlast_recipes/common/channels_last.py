@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,37 +84,21 @@ def folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
 
 
-class Scratch:
-    """Memory of what lives for one piece only.
-
-    The allocator would give the memory of a piece that was just let go, and is in the cache, to one that is kept, and
-    a cold one to the next that is let go.
-    """
-
-    def __init__(self) -> None:
-        self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
-
-    def __call__(self, name: str, *shape: int) -> Tensor:
-        """The buffer of this name and shape; what it held is lost."""
-        key = (name, shape)
-        if key not in self._buffers:
-            self._buffers[key] = torch.empty(shape)
-        return self._buffers[key]
-
-
 class Moments:
     """Mean and variance of each channel of all pieces.
 
     They are taken of every piece and merged (Chan, Golub and LeVeque, 1983).
     """
 
-    def __init__(self) -> None:
-        self._counts: list[int] = []
-        self._found: list[tuple[Tensor, Tensor]] = []
+    def __init__(self, pieces: int) -> None:
+        self._counts = [0] * pieces
+        self._found: list[Any] = [None] * pieces
 
-    def add(self, piece: Tensor) -> None:
-        self._counts.append(piece.numel() // piece.shape[-1])
-        self._found.append(torch.batch_norm_update_stats(image(piece), None, None, 0.0))
+    def of(self, number: int, piece: Tensor) -> Tensor:
+        """The piece itself, once its moments are noted."""
+        self._counts[number] = piece.numel() // piece.shape[-1]
+        self._found[number] = torch.batch_norm_update_stats(image(piece), None, None, 0.0)
+        return piece
 
     def merged(self) -> tuple[int, Tensor, Tensor]:
         """The count of a channel, mean, and variance (of the population)."""
@@ -143,7 +128,7 @@ class Normed:
     inverse: Tensor
     scale: Tensor
     shift: Tensor
-    sums: list[tuple[Tensor, Tensor]] = dataclasses.field(default_factory=list)
+    sums: dict[int, tuple[Tensor, Tensor]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     @torch.no_grad()
@@ -162,18 +147,19 @@ class Normed:
     def __call__(self, piece: Tensor, out: Tensor) -> Tensor:
         return torch.addcmul(self.shift, piece, self.scale, out=out)
 
-    def add(self, gradient: Tensor, piece: Tensor) -> None:
+    def add(self, number: int, gradient: Tensor, piece: Tensor) -> None:
         """The first pass of the backward: add up a piece's gradients."""
         _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             image(gradient), image(piece), self.weight, None, None, self.mean, self.inverse, True, self.eps,
             [False, True, True],
         )  # fmt: skip
-        self.sums.append((of_weight, of_bias))
+        self.sums[number] = of_weight, of_bias
 
     def summed(self) -> tuple[Tensor, Tensor]:
         """Gradients of weight and bias, once all pieces were added; `towards` needs them."""
-        weight, bias = (added(parts) for parts in zip(*self.sums, strict=True))
-        self.sums = [(weight, bias)]
+        weight, bias = (
+            added(parts) for parts in zip(*(self.sums[number] for number in sorted(self.sums)), strict=True)
+        )
         self._slope = -self.scale * self.inverse * weight / self.count
         self._level = -self.scale * bias / self.count - self._slope * self.mean
         return weight, bias

@@ -71,16 +71,17 @@ def keep_freed_memory() -> None:
     glibc.
 
     glibc gives every freed block of more than 32 MB back to the system, and the kernel has to clear its pages again for
-    the next: with batches of 64 clips that was half of the time of a step (docs/log.md). Sizes and speed change, values
-    do not. mallopt(3).
+    the next: with batches of 64 clips that was half of the time of a step (docs/log.md). What one thread frees, another
+    may have: each with memory of its own kept a third more. Sizes and speed change, values do not. mallopt(3).
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, -1)
+        library.mallopt(_M_ARENA_MAX, 1)
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h
 
 
 def warmup_cosine(step: int, total: int, warmup: float) -> float:

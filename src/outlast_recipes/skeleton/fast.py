@@ -17,7 +17,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from outlast_recipes.common.channels_last import (
     Moments,
     Normed,
-    Scratch,
     added,
     folded,
     image,
@@ -28,6 +27,7 @@ from outlast_recipes.common.channels_last import (
     pointwise_backward,
     rows,
 )
+from outlast_recipes.common.lanes import Lanes, Scratch
 
 Way = Literal["modules", "training", "inference"]
 
@@ -141,6 +141,11 @@ def trained(block: nn.Module, x: Tensor) -> Tensor:
     return image(_attended(block, found.permute(0, 2, 3, 1)))
 
 
+def _apart(found: list[tuple[Tensor, ...]]) -> list[list[Tensor]]:
+    """What each piece gave, as a list of each kind."""
+    return [list(kind) for kind in zip(*found, strict=True)]
+
+
 class _Trained(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -150,50 +155,56 @@ class _Trained(torch.autograd.Function):
         x = rows(whole)
         count, frames, joints, _ = x.shape
         cuts = pieces(count, frames * joints * widen.shape[0])
-        here, scratch = rows(place), Scratch()
-        moments = [Moments() for _ in norms]
+        here, lanes, numbers = rows(place), Lanes(), len(cuts)
+        moments = [Moments(numbers) for _ in norms]
 
-        def keep(which: int, piece: Tensor) -> Tensor:
-            moments[which].add(piece)
-            return piece
+        def active(which: int, before: Tensor, scratch: Scratch) -> Tensor:
+            return gelu_(normed[which](before, scratch("norm", *before.shape)))
 
-        def active(through: Normed, before: Tensor) -> Tensor:
-            return gelu_(through(before, scratch("norm", *before.shape)))
-
-        mixed, first = [], []
-        for cut in cuts:
-            own = x[cut]
+        def to_the_joints(number: int, scratch: Scratch) -> tuple[Tensor, Tensor]:
+            own = x[cuts[number]]
             if routes is None:
-                mixed.append(own + here)
+                mixed = own + here
             else:
                 placed = torch.add(own, here, out=scratch("placed", *own.shape))
-                mixed.append(routed(placed, routes[cut], scratch))
-            first.append(keep(0, pointwise(mixed[-1], joined)))
-        normed = [Normed.of(norms[0], moments[0])]
-        middle, moved, second, side = [], [], [], []
-        for cut, one in zip(cuts, first, strict=True):
-            branch = active(normed[0], one)
-            middle.append(x[cut] + branch if kept[0] is None else torch.addcmul(x[cut], branch, kept[0][cut]))
-            moved.append(middle[-1] if taps is None else shifted(middle[-1], taps, scratch))
-            second.append(keep(1, pointwise(moved[-1], widen)))
-            if down is not None:
-                side.append(keep(4, pointwise(middle[-1][:, ::stride].contiguous(), down)))
-        normed.append(Normed.of(norms[1], moments[1]))
-        third = [keep(2, in_time(active(normed[1], two), along, stride)) for two in second]
-        normed.append(Normed.of(norms[2], moments[2]))
-        fourth = [keep(3, pointwise(active(normed[2], three), narrow)) for three in third]
-        normed.append(Normed.of(norms[3], moments[3]))
-        if down is not None:
-            normed.append(Normed.of(norms[4], moments[4]))
-        out = x.new_empty(count, *fourth[0].shape[1:])
-        for number, cut in enumerate(cuts):
-            shape = fourth[number].shape
+                mixed = routed(placed, routes[cuts[number]], scratch)
+            return mixed, moments[0].of(number, pointwise(mixed, joined))
+
+        def to_the_widening(number: int, scratch: Scratch) -> tuple[Tensor, ...]:
+            cut, branch = cuts[number], active(0, first[number], scratch)
+            middle = x[cut] + branch if kept[0] is None else torch.addcmul(x[cut], branch, kept[0][cut])
+            moved = middle if taps is None else shifted(middle, taps, scratch)
+            second = moments[1].of(number, pointwise(moved, widen))
+            if down is None:
+                return middle, moved, second
+            return middle, moved, second, moments[4].of(number, pointwise(middle[:, ::stride].contiguous(), down))
+
+        def in_time_of(number: int, scratch: Scratch) -> Tensor:
+            return moments[2].of(number, in_time(active(1, second[number], scratch), along, stride))
+
+        def to_the_narrowing(number: int, scratch: Scratch) -> Tensor:
+            return moments[3].of(number, pointwise(active(2, third[number], scratch), narrow))
+
+        def to_the_end(number: int, scratch: Scratch) -> None:
+            cut, shape = cuts[number], fourth[number].shape
             straight = middle[number] if down is None else normed[4](side[number], scratch("straight", *shape))
             branch = normed[3](fourth[number], scratch("norm", *shape))
             if kept[1] is None:
                 torch.add(straight, branch, out=out[cut])
             else:
                 torch.addcmul(straight, branch, kept[1][cut], out=out[cut])
+
+        mixed, first = _apart(lanes(to_the_joints, numbers))
+        normed = [Normed.of(norms[0], moments[0])]
+        middle, moved, second, *side = _apart(lanes(to_the_widening, numbers))
+        side = side[0] if side else []
+        normed.append(Normed.of(norms[1], moments[1]))
+        third = lanes(in_time_of, numbers)
+        normed.append(Normed.of(norms[2], moments[2]))
+        fourth = lanes(to_the_narrowing, numbers)
+        normed += [Normed.of(norm, moment) for norm, moment in zip(norms[3:], moments[3:], strict=True)]
+        out = x.new_empty(count, *fourth[0].shape[1:])
+        lanes(to_the_end, numbers)
         ctx.save_for_backward(x, *tensors[1:9])
         ctx.cuts, ctx.kept, ctx.stride, ctx.normed = cuts, kept, stride, normed
         ctx.before = mixed, first, middle, moved, second, third, fourth, side
@@ -204,15 +215,10 @@ class _Trained(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         way_back = _Back(ctx, gradient.permute(0, 2, 3, 1))
         del ctx.before  # a piece is let go as soon as it was needed for the last time
-        way_back.norms_at_the_end()
-        way_back.to_the_convolution_in_time()
-        way_back.through_the_convolution_in_time()
-        way_back.to_the_joints()
-        of_x, of_routes = way_back.through_the_joints()
-        total = {name: added(each) for name, each in way_back.parts.items()}
+        total = way_back.run()
         order = range(len(way_back.normed))
         return (
-            *(None, None, None, image(of_x), of_routes, total.get("taps")),
+            *(None, None, None, image(way_back.out), way_back.of_routes, total.get("taps")),
             total["place"].t().reshape(way_back.place.shape),
             *(total[name] for name in ("joined", "widen", "along", "narrow")),
             total.get("down"),
@@ -234,112 +240,116 @@ class _Back:
         self.mixed, self.first, self.middle, self.moved = ctx.before[:4]
         self.second, self.third, self.fourth, self.side = ctx.before[4:]
         self.cuts, self.kept, self.stride, self.normed = ctx.cuts, ctx.kept, ctx.stride, ctx.normed
-        self.given, self.scratch = given, Scratch()
-        self.numbers = range(len(self.cuts))
+        self.given, self.lanes = given, Lanes()
         self.between: list[Any] = [None] * len(self.cuts)
         self.through: list[Any] = [None] * len(self.cuts)
-        self.parts: dict[str, list[Tensor]] = {}
+        self.parts: dict[str, list[Any]] = {}
         self.sums: dict[int, tuple[Tensor, Tensor]] = {}
+        self.out = torch.empty_like(self.x)
+        self.of_routes = None if self.routes is None else torch.empty_like(self.routes)
 
-    def norms_at_the_end(self) -> None:
-        for number in self.numbers:
-            towards = self._given(number)
-            self.normed[3].add(self._branch(number, 1, towards), self.fourth[number])
-            if self.down is not None:
-                self.normed[4].add(towards, self.side[number])
-        for which in range(3, len(self.normed)):
-            self.sums[which] = self.normed[which].summed()
+    def run(self) -> dict[str, Tensor]:
+        """Gradients of the weights, by name; those of the input and of the routes are left in `out` and `of_routes`."""
+        for through, norms in (
+            (self.norms_at_the_end, range(3, len(self.normed))),
+            (self.to_the_convolution_in_time, [2]),
+            (self.through_the_convolution_in_time, [1]),
+            (self.to_the_joints, [0]),
+            (self.through_the_joints, []),
+        ):
+            self.lanes(through, len(self.cuts))
+            self.sums |= {which: self.normed[which].summed() for which in norms}
+        return {name: added(each) for name, each in self.parts.items()}
 
-    def to_the_convolution_in_time(self) -> None:
-        for number in self.numbers:
-            towards = self._before_norm(3, self._branch(number, 1, self._given(number)), self.fourth, number)
-            towards = self._part(
-                "narrow", pointwise_backward(towards, self._active(2, self.third[number]), self.narrow)
-            )
-            self.between[number] = self._back(2, self.third[number], towards)
-        self.sums[2] = self.normed[2].summed()
+    def norms_at_the_end(self, number: int, scratch: Scratch) -> None:
+        towards = self._given(number)
+        self.normed[3].add(number, self._branch(number, 1, towards, scratch), self.fourth[number])
+        if self.down is not None:
+            self.normed[4].add(number, towards, self.side[number])
 
-    def through_the_convolution_in_time(self) -> None:
-        for number in self.numbers:
-            towards = self._before_norm(2, self.between[number], self.third, number)
-            active = self._active(1, self.second[number])
-            towards = self._part("along", in_time_backward(towards, active, self.along, self.stride))
-            self.between[number] = self._back(1, self.second[number], towards)
-        self.sums[1] = self.normed[1].summed()
+    def to_the_convolution_in_time(self, number: int, scratch: Scratch) -> None:
+        towards = self._branch(number, 1, self._given(number), scratch)
+        towards = self._before_norm(3, towards, self.fourth, number, scratch)
+        active = self._active(2, self.third[number], scratch)
+        towards = self._part("narrow", number, pointwise_backward(towards, active, self.narrow))
+        self.between[number] = self._back(2, self.third[number], towards, number, scratch)
 
-    def to_the_joints(self) -> None:
-        for number in self.numbers:
-            towards = self._before_norm(1, self.between[number], self.second, number)
-            towards = self._part("widen", pointwise_backward(towards, self.moved[number], self.widen))
-            if self.taps is not None:
-                found = _shifted_backward(towards, self.middle[number], self.taps, self.scratch)
-                towards = self._part("taps", found)
-            towards = self._around(number, towards)
-            self.middle[number] = self.moved[number] = None
-            self.through[number], mine = towards, self.kept[0]
-            self._again(0, self.first[number])
-            branch = towards.clone() if mine is None else towards * mine[self.cuts[number]]
-            self.between[number] = self._back(0, self.first[number], branch)
-        self.sums[0] = self.normed[0].summed()
+    def through_the_convolution_in_time(self, number: int, scratch: Scratch) -> None:
+        towards = self._before_norm(2, self.between[number], self.third, number, scratch)
+        active = self._active(1, self.second[number], scratch)
+        towards = self._part("along", number, in_time_backward(towards, active, self.along, self.stride))
+        self.between[number] = self._back(1, self.second[number], towards, number, scratch)
 
-    def through_the_joints(self) -> tuple[Tensor, Tensor | None]:
-        """Gradients of the block's input and of its routes."""
-        out, here = torch.empty_like(self.x), rows(self.place)
-        of_routes = None if self.routes is None else torch.empty_like(self.routes)
-        for number, cut in enumerate(self.cuts):
-            towards = self._before_norm(0, self.between[number], self.first, number)
-            towards = self._part("joined", pointwise_backward(towards, self.mixed[number], self.joined))
-            self.mixed[number] = self.between[number] = None
-            if of_routes is not None:
-                placed = torch.add(self.x[cut], here, out=self.scratch("placed", *towards.shape))
-                towards, of_routes[cut] = _routed_backward(towards, placed, self.routes[cut], self.scratch)
-            self.parts.setdefault("place", []).append(towards.sum((0, 1)))
-            torch.add(towards, self.through[number], out=out[cut])
-            self.through[number] = None
-        return out, of_routes
+    def to_the_joints(self, number: int, scratch: Scratch) -> None:
+        towards = self._before_norm(1, self.between[number], self.second, number, scratch)
+        towards = self._part("widen", number, pointwise_backward(towards, self.moved[number], self.widen))
+        if self.taps is not None:
+            found = _shifted_backward(towards, self.middle[number], self.taps, scratch)
+            towards = self._part("taps", number, found)
+        towards = self._around(number, towards, scratch)
+        self.middle[number] = self.moved[number] = None
+        self.through[number], mine = towards, self.kept[0]
+        self._again(0, self.first[number], scratch)
+        branch = towards.clone() if mine is None else towards * mine[self.cuts[number]]
+        self.between[number] = self._back(0, self.first[number], branch, number, scratch)
+
+    def through_the_joints(self, number: int, scratch: Scratch) -> None:
+        cut = self.cuts[number]
+        towards = self._before_norm(0, self.between[number], self.first, number, scratch)
+        towards = self._part("joined", number, pointwise_backward(towards, self.mixed[number], self.joined))
+        self.mixed[number] = self.between[number] = None
+        if self.of_routes is not None:
+            placed = torch.add(self.x[cut], rows(self.place), out=scratch("placed", *towards.shape))
+            towards, self.of_routes[cut] = _routed_backward(towards, placed, self.routes[cut], scratch)
+        self._keep("place", number, towards.sum((0, 1)))
+        torch.add(towards, self.through[number], out=self.out[cut])
+        self.through[number] = None
 
     def _given(self, number: int) -> Tensor:
         return self.given[self.cuts[number]].contiguous()
 
-    def _around(self, number: int, towards: Tensor) -> Tensor:
+    def _around(self, number: int, towards: Tensor, scratch: Scratch) -> Tensor:
         """The branch's gradient and that of the way around it."""
         straight = self._given(number)
         if self.down is None:
             return towards + straight
-        straight = self._before_norm(4, straight, self.side, number)
+        straight = self._before_norm(4, straight, self.side, number, scratch)
         strided = self.middle[number][:, :: self.stride].contiguous()
-        straight = self._part("down", pointwise_backward(straight, strided, self.down))
+        straight = self._part("down", number, pointwise_backward(straight, strided, self.down))
         towards = towards.contiguous()
         towards[:, :: self.stride] += straight
         return towards
 
-    def _part(self, name: str, found: tuple[Tensor, Tensor]) -> Tensor:
-        self.parts.setdefault(name, []).append(found[1])
+    def _part(self, name: str, number: int, found: tuple[Tensor, Tensor]) -> Tensor:
+        self._keep(name, number, found[1])
         return found[0]
 
-    def _again(self, which: int, before: Tensor) -> Tensor:
-        return self.normed[which](before, self.scratch("norm", *before.shape))
+    def _keep(self, name: str, number: int, part: Tensor) -> None:
+        self.parts.setdefault(name, [None] * len(self.cuts))[number] = part
 
-    def _active(self, which: int, before: Tensor) -> Tensor:
+    def _again(self, which: int, before: Tensor, scratch: Scratch) -> Tensor:
+        return self.normed[which](before, scratch("norm", *before.shape))
+
+    def _active(self, which: int, before: Tensor, scratch: Scratch) -> Tensor:
         """The norm and its GELU again; `_back` needs the norm once more."""
-        return gelu.out(self._again(which, before), out=self.scratch("active", *before.shape))
+        return gelu.out(self._again(which, before, scratch), out=scratch("active", *before.shape))
 
-    def _back(self, which: int, before: Tensor, towards: Tensor) -> Tensor:
+    def _back(self, which: int, before: Tensor, towards: Tensor, number: int, scratch: Scratch) -> Tensor:
         """Through GELU, and the first pass of the norm before it, which `_again` has left; in place."""
-        gelu_backward.grad_input(towards, self.scratch("norm", *before.shape), grad_input=towards)
-        self.normed[which].add(towards, before)
+        gelu_backward.grad_input(towards, scratch("norm", *before.shape), grad_input=towards)
+        self.normed[which].add(number, towards, before)
         return towards
 
-    def _before_norm(self, which: int, towards: Tensor, before: list[Any], number: int) -> Tensor:
+    def _before_norm(self, which: int, towards: Tensor, before: list[Any], number: int, scratch: Scratch) -> Tensor:
         """The norm's second pass; what came before the norm is not needed any more."""
         piece, before[number] = before[number], None
-        return self.normed[which].towards(towards, piece, self.scratch("towards", *piece.shape))
+        return self.normed[which].towards(towards, piece, scratch("towards", *piece.shape))
 
-    def _branch(self, number: int, which: int, towards: Tensor) -> Tensor:
+    def _branch(self, number: int, which: int, towards: Tensor, scratch: Scratch) -> Tensor:
         mine = self.kept[which]
         if mine is None:
             return towards
-        return torch.mul(towards, mine[self.cuts[number]], out=self.scratch("branch", *towards.shape))
+        return torch.mul(towards, mine[self.cuts[number]], out=scratch("branch", *towards.shape))
 
 
 class _Folded:
@@ -384,10 +394,12 @@ def inferred(network: nn.Module, x: Tensor) -> Tensor:
     scale = scale.view(channels, places).t()
     blocks = [_Folded(block) for block in lone.blocks]
     widest = max(block.mix.layers[0].out_channels for block in lone.blocks[:1])
-    found, scratch = [], Scratch()
-    for cut in pieces(count, frames * places * widest):
-        piece = gelu_(pointwise(torch.addcmul(shift, rows(x[cut]), scale), *stem))
+    cuts = pieces(count, frames * places * widest)
+
+    def through(number: int, scratch: Scratch) -> Tensor:
+        piece = gelu_(pointwise(torch.addcmul(shift, rows(x[cuts[number]]), scale), *stem))
         for block in blocks:
             piece = block(piece, scratch)
-        found.append(piece)
-    return image(torch.cat(found))
+        return piece
+
+    return image(torch.cat(Lanes()(through, len(cuts))))

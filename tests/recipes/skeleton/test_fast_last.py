@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from outlast_recipes.common import channels_last
+from outlast_recipes.common.lanes import Scratch
 from outlast_recipes.skeleton import fast
 from outlast_recipes.skeleton.layouts import KINECT_2
 from outlast_recipes.skeleton.model import SIZES, Last, TemporalShift
@@ -61,6 +62,27 @@ def test_the_same_bits_every_time() -> None:
     assert torch.equal(*found)
 
 
+def test_the_same_bits_with_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block's pieces are computed on one core each: eight bodies in pieces of three, in one thread and in three."""
+    monkeypatch.setattr(channels_last, "PIECE", 3 * 16 * 25 * 64)
+    before, found = torch.get_num_threads(), []
+    own = torch.randn(8, 16, 25, 32, generator=torch.Generator().manual_seed(4))
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            block = built(drop_path=0.4, attention=False, routing="static").blocks[1]  # those are modules
+            x = channels_last.image(own.clone()).requires_grad_()
+            torch.manual_seed(3)
+            made = fast.trained(block, x)
+            made.square().sum().backward()
+            pieces = [value.grad for value in block.parameters() if value.grad is not None]
+            found.append(torch.cat([each.detach().flatten() for each in (made, x.grad, *pieces, *block.buffers())]))
+    finally:
+        torch.set_num_threads(before)
+    assert len(found[0]) > 2 * own.numel()
+    assert torch.equal(*found)
+
+
 def test_modules_compute_what_pieces_cannot() -> None:
     model = built()
     joints, _ = clips()
@@ -80,5 +102,5 @@ def test_taps_are_the_shift_at_its_very_end() -> None:
     shift = TemporalShift(4, "adaptive")
     shift.theta.data = torch.tensor([50.0, -50.0, 0.0, 0.3])
     x = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(0))
-    found = channels_last.image(fast.shifted(x, shift.taps(), channels_last.Scratch()))
+    found = channels_last.image(fast.shifted(x, shift.taps(), Scratch()))
     torch.testing.assert_close(found, shift(channels_last.image(x)))
