@@ -66,3 +66,4 @@ def test_a_run_that_another_process_sends_and_a_tracker_that_fails(opened, tmp_p
     other.close()
     assert sync.run(words) == 0
     assert kept.points() == points(tmp_path)
+    assert kept.ends == [("finished", 6)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import pytest
 from tests import messages
 
 from outlast.checkpoint.memory import peak
+from outlast.environment.base import clock
 from outlast.errors import UsageError
 from outlast.recipe import batch, measuring, registry
 from outlast.recipe.measuring import Bounds, Measured
 from outlast.recipe.prepare import Request
+from outlast.run import measure
 
 SIZED = str(Path(__file__).with_name("sized.py"))
 BOUNDS = Bounds(steps=4, within=60.0)
@@ -101,6 +105,22 @@ def test_a_bound_is_the_smaller_of_what_is_free_and_what_is_stated() -> None:
     assert free.memory is not None
     assert free.memory < 2**62
     assert free.why.endswith("that are free now")
+
+
+def test_a_process_whose_doctor_is_gone_already_leaves_nothing(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / "folder").mkdir()
+    plan = measure.Plan(str(tmp_path / "folder"), str(tmp_path / "folder/record"), 4, 1.0, clock(), gone.pid)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "outlast.recipe.measured"],
+        env={**os.environ, measure.VARIABLE: plan.as_text()},
+        stdin=subprocess.PIPE,
+    )
+    assert process.wait(60) == 1
+    assert process.stdin is not None
+    process.stdin.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 # several ranks -------------------------------------------------------------------------------------------------------

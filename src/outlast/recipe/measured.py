@@ -61,7 +61,9 @@ def main() -> int:
     """Train what standard input says; returns 0 when something was measured."""
     plan = measure.read_plan()
     assert plan is not None  # noqa: S101 - set by whoever starts this process
-    threading.Thread(target=_end_with_parent, args=(os.getppid(), plan.root), daemon=True).start()
+    # Not whose child this is now: whoever started it may be gone already. (On Windows, a launcher may be in between.)
+    parent = os.getppid() if os.name == "nt" else plan.parent
+    threading.Thread(target=_end_with_parent, args=(parent, plan.root), daemon=True).start()
     asked = json.load(sys.stdin)
     _bound_memory(asked["memory"])
     given: dict[str, Any] = asked["request"]

@@ -151,7 +151,9 @@ def run(
     try:
         with tempfile.TemporaryDirectory(dir=place, prefix=".outlast-doctor-") as folder:
             records = [Path(folder) / f"record-{rank}.jsonl" for rank in range(ranks)]
-            plans = [measure.Plan(folder, str(each), bounds.steps, bounds.seconds, clock()) for each in records]
+            plans = [
+                measure.Plan(folder, str(each), bounds.steps, bounds.seconds, clock(), os.getpid()) for each in records
+            ]
             ended, peak = _in_processes(plans, measured.as_text(source, request, batch, bounds.hard), bounds)
             return _read([_lines(each) for each in records], ended, peak, bounds)
     except OSError as error:

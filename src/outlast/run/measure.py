@@ -38,6 +38,7 @@ class Plan(Asked):
         steps: steps to make after the first one.
         seconds: time after which no further step is begun, counted from the end of the first one.
         begun: when the process was started, on `outlast.environment.base.clock`.
+        parent: number of the process that started it.
     """
 
     root: str
@@ -45,6 +46,7 @@ class Plan(Asked):
     steps: int
     seconds: float
     begun: float
+    parent: int
 
 
 def read_plan(variables: Mapping[str, str] = os.environ) -> Plan | None:

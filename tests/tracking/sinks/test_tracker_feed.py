@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,14 +15,14 @@ from pathlib import Path
 import pytest
 from tests import messages
 from tests.counting import Counter
-from tests.tracking.sinks.runs import kill, points, send, train
+from tests.tracking.sinks.runs import Left, kill, points, send, train
 
 import outlast
 from outlast.errors import OutlastError, UsageError
 from outlast.folder.layout import RunFolder
 from outlast.tracking.sinks import client as clients
 from outlast.tracking.sinks import feed as feeds
-from outlast.tracking.sinks import marks, tracker
+from outlast.tracking.sinks import feeder, marks, tracker
 from outlast.tracking.sinks.client import Sent, client_of
 from outlast.tracking.sinks.feed import Feed
 from outlast.tracking.sinks.feeder import Feeder
@@ -269,7 +271,7 @@ def test_a_process_that_dies_is_started_again_and_said(opened, tmp_path: Path, m
         for step in run.steps():
             run.log(value=step)
             if step % 5 == 4:
-                died(sink)
+                died(sink, min(step // 5 + 1, tracker.MOST_STARTS))
     told = json.loads(next((tmp_path / "r/attempts").glob("*[0-9].json")).read_text())["told"]
     again = [sentence for sentence in told if "ended unexpectedly" in sentence]
     messages.said(again[0], "tracking/process-died", status=9)
@@ -277,8 +279,146 @@ def test_a_process_that_dies_is_started_again_and_said(opened, tmp_path: Path, m
     assert points(tmp_path)["value"][-1] == (40, 40)
 
 
-def died(sink) -> None:
-    """Wait until the sink's process has ended."""
+def died(sink, starts: int = 1) -> None:
+    """Wait until the sink's process has ended, after so many starts."""
     deadline = time.monotonic() + 30
-    while (sink._process is None or sink._process.poll() is None) and time.monotonic() < deadline:
+    while sink._starts < starts or sink._process is None or sink._process.poll() is None:
+        assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_library_that_is_missing_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracker, "_CODE", f"import sys; sys.exit({feeder.UNUSABLE})")
+    sink = outlast.sinks.TensorBoard()
+    sink._start()
+    died(sink)
+    sink.saved(None)
+    assert (sink._starts, list(sink.notes)) == (1, [])
+
+
+def test_a_process_that_goes_on_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracker, "_CODE", "import time; time.sleep(60)")
+    monkeypatch.setattr(tracker, "WAIT", 0.2)
+    sink = outlast.sinks.TensorBoard()
+    sink._run = "runs/r"
+    sink._start()
+    process = sink._process
+    begun = time.monotonic()
+    sink.closed()
+    assert time.monotonic() - begun < 20
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitpid(process.pid, 0)
+    ((level, sentence),) = sink.notes
+    assert level == "info"
+    messages.said(sentence, "tracking/sends-the-rest")
+
+
+def test_a_memory_of_another_run_is_none(opened, tmp_path: Path) -> None:
+    train(opened, 6)
+    send(tmp_path, Kept(), "kept")
+    path = tmp_path / "r/trackers/kept.json"
+    assert marks.read(path, json.loads((tmp_path / "r/run.json").read_text())["uid"]).marks
+    assert marks.read(path, "ff") == marks.Memory((), {}, {})
+
+
+def test_pictures_wait_for_the_checkpoint_too(opened, tmp_path: Path) -> None:
+    kept = Kept()
+    with contextlib.suppress(Left), opened(total_steps=9, save="3 steps", background=False) as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            if step in (2, 5):
+                with run.artifact(f"{step}.png") as path:
+                    path.write_bytes(b"picture")
+            if step == 5:
+                raise Left
+    send(tmp_path, kept, "kept")
+    assert kept.pictures == [("2.png", 2)], "the checkpoint at 3 is the newest, and step 5 is made again"
+    train(opened, 9)
+    send(tmp_path, kept, "kept")
+    assert [name for name, _ in kept.pictures] == ["2.png", "5.png"]
+
+
+def test_pictures_that_a_tracker_takes_back_are_sent_again(opened, tmp_path: Path) -> None:
+    class TakesBack(Kept):
+        final = False
+        has = Sent(10**9, 1)
+
+        def begin(self, run, state, known, last):
+            return min(known, self.has)
+
+    with opened(total_steps=9, save="3 steps") as run:
+        run.track(counter=Counter())
+        for step in run.steps():
+            run.log(value=step)
+            if step in (3, 8):
+                with run.artifact(f"{step}.png") as path:
+                    path.write_bytes(b"picture")
+    kept = TakesBack()
+    send(tmp_path, kept, "kept")
+    assert sorted(kept.pictures) == [("3.png", 3), ("8.png", 8)]
+    kept.has = Sent(5, 1)
+    send(tmp_path, kept, "kept")
+    assert kept.pictures[2:] == [("8.png", 8)]
+
+
+def fed(folder: Path, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> Feeder:
+    """A feeder of a run that sends to `kept` and looks often."""
+    monkeypatch.setattr(feeder, "client_of", lambda name, options: kept)
+    monkeypatch.setattr(feeder, "LOOK", 0.01)
+    return Feeder({"run": str(folder), "to": "tensorboard", "options": {}}, lambda *_: None)
+
+
+def test_the_end_of_the_training_is_told(opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(opened, 6)
+    kept = Kept()
+    feeding = fed(tmp_path / "r", kept, monkeypatch)
+    feeding.hear("look")
+    feeding.hear("end")
+    assert feeding.run() == 0
+    assert kept.ends == [("finished", 6)]
+    assert kept.points() == points(tmp_path)
+
+
+def test_what_was_sent_is_remembered_though_the_training_goes_on(
+    opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(opened, 6)
+    monkeypatch.setattr(feeder, "KEEP", 0.0)
+    feeding = fed(tmp_path / "r", Kept(), monkeypatch)
+    thread = threading.Thread(target=feeding.run)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not (there := (tmp_path / "r/trackers/tensorboard.json").exists()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    feeding.hear("end")
+    thread.join(20)
+    assert there
+
+
+def test_the_process_ends_with_a_training_that_is_killed(tmp_path: Path) -> None:
+    """Though another process still holds its pipe, as one that the training forked may."""
+    code = (
+        "import subprocess, sys\n"
+        "feeder = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdin=sys.stdin, stdout=subprocess.DEVNULL)\n"
+        "print(feeder.pid, flush=True)\n"
+    )
+    feeds_on = (
+        "from outlast.tracking.sinks import feeder\n"
+        "feeder.LINGER = 0.1\n"
+        "feeder.Feeder.run = lambda self: __import__('time').sleep(100)\n"
+        "feeder.main()\n"
+    )
+    training = subprocess.Popen(
+        [sys.executable, "-c", code, feeds_on], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    request = {"run": str(tmp_path), "to": "tensorboard", "options": {}, "parent": training.pid}
+    training.stdin.write(json.dumps(request) + "\n")
+    training.stdin.flush()
+    pid = int(training.stdout.readline())
+    assert training.wait() == 0
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{pid}/fd/0").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    training.stdin.close()
+    training.stdout.close()

@@ -45,7 +45,7 @@ class Feeder:
     """Sends a run until the training ends.
 
     Args:
-        request: run (the run folder), to (the tracker), options, config, artifacts.
+        request: run (the run folder), to (the tracker), options, config, artifacts, parent (the training's process).
         tell: receives what the user should know: level, sentence.
     """
 
@@ -143,8 +143,10 @@ def main() -> None:
     os.dup2(silent, 2)
     with contextlib.suppress(OSError, AttributeError):
         os.nice(5)
-    feeder = Feeder(json.loads(sys.stdin.readline()), lambda level, text: _say(answers, level, text))
-    parent = os.getppid()
+    request = json.loads(sys.stdin.readline())
+    feeder = Feeder(request, lambda level, text: _say(answers, level, text))
+    # Not whose child this is now: the training may be gone already. (On Windows, a launcher may lie between the two.)
+    parent = os.getppid() if os.name == "nt" else request["parent"]
     threading.Thread(target=_listen, args=(feeder,), daemon=True).start()
     threading.Thread(target=_watch, args=(feeder, parent), daemon=True).start()
     status = feeder.run()

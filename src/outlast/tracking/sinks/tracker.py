@@ -57,6 +57,7 @@ class Tracker(NotingSink):
             "options": self._options,
             "config": dict(config) or None,
             "artifacts": str(facts.artifacts.absolute()) if facts.artifacts else None,
+            "parent": os.getpid(),
         }
         self._request = json.dumps(request, default=str)
         self._start()
