@@ -9,11 +9,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests import messages
 
 from outlast.cli import main
+from outlast.cli import measuring as doctor_measuring
+from outlast.launch.provider import Quota
 from outlast.recipe import measuring
 from outlast.recipe.measuring import Measured
 
@@ -127,6 +131,26 @@ def test_sessions_of_several_ranks_here_are_measured_with_as_many(
     assert main(["doctor", "./sized.py", "--on", "local", "--nproc", "2"]) == 2
     messages.said(capsys.readouterr().err, "cli/doctor-one-process", recipe="'sized'", ranks=2)
     assert len(asked) == 3
+
+
+def test_a_quota_that_is_used_up_is_a_problem() -> None:
+    provider: Any = SimpleNamespace(
+        title="Place", quotas=lambda: [Quota("TPU", 0.0, 9.0), Quota("GPU", 3600.0, 7200.0), Quota("NPU", 9.0, 9.0)]
+    )
+    assert doctor_measuring._quota(provider, None) == ("ok", "quota", "sessions of this kind use none")
+    assert doctor_measuring._quota(provider, "GPU") == ("ok", "quota", "1h00m of GPU time are left this week")
+    assert doctor_measuring._quota(provider, "NPU")[0] == "!"
+    assert doctor_measuring._quota(provider, "CPU")[0] == "-"
+
+
+def test_the_best_checkpoints_need_disk_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Measured("ok", start=1.0, first=1.0, steps=(1.0,), total=9, checkpoint=10**6, save=0.1)
+    monkeypatch.setattr(measuring, "run", lambda *_: found)
+    words = ["doctor", "digits", "--on", "local", "--keep-last", "2", "--keep-best", "3", "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["forecast"]["disk"] == 6 * 10**6
 
 
 def test_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from tests import messages
 
+import outlast
 from outlast.checkpoint.memory import peak
 from outlast.environment.base import clock
 from outlast.errors import UsageError
-from outlast.recipe import batch, measuring, registry
+from outlast.recipe import batch, measuring, prepare, registry
+from outlast.recipe import measured as process
 from outlast.recipe.measuring import Bounds, Measured
 from outlast.recipe.prepare import Request
 from outlast.run import measure
@@ -105,6 +112,128 @@ def test_a_bound_is_the_smaller_of_what_is_free_and_what_is_stated() -> None:
     assert free.memory is not None
     assert free.memory < 2**62
     assert free.why.endswith("that are free now")
+
+
+def test_a_process_that_the_system_kills_needed_memory(tmp_path: Path) -> None:
+    found = measured(tmp_path, killed="3")
+    assert found.why == "memory"
+    assert len(found.steps) == 1
+    messages.said([found.words], "recipe/killed-by-the-system")
+
+
+def test_an_end_that_is_none_of_a_training_is_told(tmp_path: Path) -> None:
+    found = measured(tmp_path, ends_with="9")
+    assert (found.why, found.words) == ("error", "it ended with exit code 9 after its steps")
+
+
+def test_processes_that_it_starts_count_and_end_with_it(tmp_path: Path) -> None:
+    found = measuring.run(
+        SIZED, Request(flags={"elsewhere": "300", "tells": str(tmp_path / "pid"), "wait": "0.1"}), tmp_path, BOUNDS
+    )
+    assert found.why == "ok"
+    assert found.memory > 300e6 + 30e6
+    pid = int((tmp_path / "pid").read_text())
+    assert gone(pid)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, within a minute."""
+    until = time.monotonic() + 60
+    while Path(f"/proc/{pid}/fd/0").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return not Path(f"/proc/{pid}/fd/0").exists()
+
+
+def test_nothing_of_it_is_seen_elsewhere(tmp_path: Path) -> None:
+    there = {name: str(tmp_path / name) for name in ("checkpoint_dir", "results_dir", "log_dir", "log_csv", "remote")}
+    found = measured(tmp_path, **there, prepares="true")
+    assert (found.why, found.words) == ("ok", "")
+
+
+def test_the_budget_of_a_session_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTLAST_BUDGET", "1s")
+    bounds = replace(BOUNDS, steps=8)
+    for flags in ({}, {"budget": "1s"}):
+        found = measured(tmp_path, bounds, wait="0.3", **flags)
+        assert (found.why, len(found.steps)) == ("ok", 8)
+
+
+def test_a_run_with_that_variable_is_only_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[object] = []
+
+    class Heard(outlast.Sink):
+        def started(self, *facts: object) -> None:
+            heard.append(facts)
+
+    plan = measure.Plan(str(tmp_path / "here"), str(tmp_path / "record"), 3, 60.0, clock(), os.getpid())
+    monkeypatch.setenv(measure.VARIABLE, plan.as_text())
+    with (
+        pytest.raises(outlast.SessionEnded),
+        outlast.open_run(
+            "r", root=tmp_path / "root", results=tmp_path / "results", remote=str(tmp_path / "remote"), total_steps=99,
+            save="1 step", resume_from=tmp_path / "nothing", sinks=[Heard()], progress="none",
+        ) as run,
+    ):  # fmt: skip
+        state = run.restore({"w": np.zeros(3)})
+        for _ in run.steps():
+            run.offer(state)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "record"]
+    assert heard == []
+    assert [path.name for path in (tmp_path / "here/r/checkpoints").iterdir()] == ["step-00000004"]
+
+
+def test_the_last_step_is_not_made_and_devices_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stops: list[tuple[str, str]] = []
+    attempt: Any = SimpleNamespace(session=SimpleNamespace(request_stop=lambda *words: stops.append(words)))
+    plan = measure.Plan(str(tmp_path), str(tmp_path / "record"), 50, 60.0, clock(), os.getpid())
+    monkeypatch.setattr(measure.state, "wait_for_devices", lambda: time.sleep(0.05))
+    one = measure.Measure(plan, attempt)
+    one.begin(2, 7)
+    for step in range(3, 7):
+        assert stops == []
+        one.after_step(step)
+    assert stops == [("budget", "4 steps are measured")]
+    noted = [json.loads(line) for line in (tmp_path / "record").read_text().splitlines()]
+    assert all(each["seconds"] >= 0.05 for each in noted if each["kind"] == "step")
+
+
+def test_a_run_that_is_named_is_measured_with_its_own_values(tmp_path: Path) -> None:
+    flags = {"megabytes": "100", "budget": "3s", "checkpoint_dir": str(tmp_path), "experiment_name": "large"}
+    with pytest.raises(outlast.SessionEnded):
+        prepare.start(prepare.prepare(registry.find(SIZED), Request(flags=flags)), progress="none")
+    before = sorted(tmp_path.rglob("*"))
+    found = measuring.run(SIZED, Request(resume=str(tmp_path / "large")), tmp_path, BOUNDS)
+    assert (found.why, found.words) == ("ok", "")
+    assert found.memory > 400e6
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_stage_is_measured_with_its_inputs(tmp_path: Path) -> None:
+    pair, flags = str(Path(__file__).parent / "pair"), {"checkpoint_dir": str(tmp_path), "steps": "40"}
+    recipe = registry.find(pair)
+    prepare.start(prepare.prepare(recipe, Request(stage="mean", flags=flags)), progress="none")
+    before = sorted(tmp_path.rglob("*"))
+    found = measuring.run(pair, Request(stage="walk", flags=flags), tmp_path, BOUNDS)
+    assert (found.why, found.words) == ("ok", "")
+    assert found.total == 40
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_addresses_are_not_bounded_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounded: list[object] = []
+    monkeypatch.setattr(
+        process, "resource", SimpleNamespace(RLIMIT_DATA=2, setrlimit=lambda *words: bounded.append(words))
+    )
+    monkeypatch.setattr(process, "gpus", lambda: ("one",))
+    process._bound_memory(10**9)
+    assert bounded == []
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"other": 1}', "5", "null"])
+def test_a_variable_that_is_no_plan_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="OUTLAST_MEASURE is set and is no plan of `outlast doctor`"):
+        measure.read_plan({measure.VARIABLE: text})
+    assert measure.read_plan({}) is None
 
 
 def test_a_process_whose_doctor_is_gone_already_leaves_nothing(tmp_path: Path) -> None:
