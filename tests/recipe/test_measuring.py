@@ -271,8 +271,9 @@ def test_the_steps_of_two_ranks_are_measured_together(tmp_path: Path, monkeypatc
     found = together(tmp_path, wait="0.2", megabytes="25", leaves=str(tmp_path / "left"))
     assert (found.why, found.words, found.ranks) == ("ok", "", 2)
     assert found.first is not None
-    assert len(found.steps) == 4
-    assert min(found.steps) >= 0.2, "rank 0 waits for rank 1"
+    assert 4 <= len(found.steps) <= 14, "they agree to stop half a second or ten steps later"
+    assert found.step is not None
+    assert 0.19 < found.step < 5, "rank 0 waits for rank 1"
     assert found.total == 1000
     assert found.memory > 2 * 100e6 + 100e6, "of both"
     assert found.checkpoint is not None

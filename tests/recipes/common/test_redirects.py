@@ -156,6 +156,15 @@ def test_it_goes_on_where_it_was_though_the_place_is_another_one_each_time(
     assert (second.headers[0]["Range"], second.headers[0]["If-Range"]) == ("bytes=300000-", '"one"')
 
 
+def test_each_try_begins_at_the_first_address(first: Server, second: Server, tmp_path: Path) -> None:
+    """Because a signed address does not hold for long."""
+    second.cut = 300_000
+    first.leads["/f.bin"] = (302, f"{second.address}/f?signature=1")
+    fetch(first, tmp_path / "d")
+    assert first.asked == ["/f.bin"] * 3
+    assert [headers.get("Range") for headers in second.headers] == [None, "bytes=300000-", "bytes=600000-"]
+
+
 def test_it_leads_elsewhere_a_few_times_and_no_more(first: Server, tmp_path: Path) -> None:
     first.leads = {"/f.bin": (302, "/1"), **{f"/{number}": (302, f"/{number + 1}") for number in range(1, REDIRECTS)}}
     fetch(first, tmp_path / "d")
