@@ -25,6 +25,7 @@ from outlast.folder import lock, reading
 from outlast.folder.layout import RunFolder
 from outlast.integrations import before, child, command, keeper, log
 from outlast.integrations.log import OutputLog
+from outlast.integrations.patterns import Found, Patterns
 
 TRAIN = """
 import os, pathlib, signal, sys, time
@@ -545,6 +546,29 @@ def test_ddp_in_sessions_ends_as_one(capfd: pytest.CaptureFixture[str], here: Pa
     assert process.wait(120) == 75
     assert run("train.py", 0, flags=(*words, "--name", "x")) == 0
     assert end() == twin
+
+
+def test_a_command_that_deletes_its_run(capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("rm -r runs; echo kept > out", "--keep", "out") == 1
+    messages.said(capfd.readouterr().err, "integrations/run-gone")
+
+
+def test_what_the_command_has_left_running_still_writes(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = Patterns.find
+
+    def found(patterns: Patterns, folder: Path) -> Found:
+        seen = find(patterns, folder)
+        with Path("out").open("a") as file:
+            file.write("more")
+        return seen
+
+    monkeypatch.setattr(keeper, "_PAUSE", 0.01)
+    monkeypatch.setattr(Patterns, "find", found)
+    assert shell("echo begun > out", "--keep", "out") == 1
+    messages.said(capfd.readouterr().err, "integrations/still-writes")
+    assert steps() == []
 
 
 def test_what_the_command_gets(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests import messages
+from tests.integrations import twins
 
 from outlast.cli import main
 from outlast.errors import EXIT_FAILED, UsageError
@@ -90,6 +91,72 @@ FAULTS = [
     ("threads", "another number of threads", "prove/cause-threads", "prove/differs-threads"),
     ("seed", "generator", "prove/cause-seed", "prove/differs-seed"),
 ]
+
+
+SCRIPT = """
+import itertools
+import numpy as np, outlast
+class Part:
+    def __init__(self, **values): self.__dict__.update(values)
+    def state_dict(self): return dict(vars(self))
+    def load_state_dict(self, state): self.__dict__.update(state)
+class Hook:
+    def __init__(self): self.count, self.generator = 0, np.random.default_rng(0)
+def counter():
+    count = 0
+    def add():
+        nonlocal count
+        count += 1
+        return count
+    return add
+def endless(generator):
+    while True:
+        yield generator.permutation(256)[:16]
+outlast.seed_everything(0)
+inputs, model, sampler = np.random.rand(256, 8), Part(weights=np.zeros(8)), outlast.BatchSampler(256, 16)
+hooks, named, counting, hidden = [Hook()], {"a": (Hook(),)}, counter(), itertools.count(1)
+rows = endless(np.random.RandomState(3))
+count = epoch = best_average = average_loss = 0
+swap_factor = 1.0
+with outlast.open_run("t", total_steps=1000, progress="none") as run:
+    run.track(model=model, sampler=sampler)
+    for _ in run.steps():
+        x = inputs[next(ROWS)]
+        gradient = ((x @ model.weights - 1)[:, None] * x).mean(0)
+        CHANGE
+        model.weights = model.weights - 0.1 * gradient
+        run.log(loss=float(((x @ model.weights - 1) ** 2).mean()))
+"""
+LOST = [  # what a script loses, and what outlast says; an attempt that is resumed begins each of them anew
+    ("count += 1; gradient /= count", "sampler", "state not tracked", "`count` (int)"),
+    ("epoch += 1; gradient /= epoch", "sampler", "state not tracked", "`epoch` (int)"),
+    ("swap_factor *= 0.9; gradient *= swap_factor", "sampler", "state not tracked", "`swap_factor` (float)"),
+    ("hooks[0].count += 1; gradient /= hooks[0].count", "sampler", "state not tracked", "`hooks[0].count` (int)"),
+    (
+        "named['a'][0].count += 1; gradient /= named['a'][0].count",
+        "sampler",
+        "state not tracked",
+        "`named['a'][0].count`",
+    ),
+    ("gradient /= counting()", "sampler", "state not tracked", "`counting.count` (int)"),
+    ("gradient /= next(hidden)", "sampler", "state not tracked", "although `sampler` went on where it was"),
+    ("gradient *= hooks[0].generator.random()", "sampler", "generator", "`hooks[0].generator` (Generator)"),
+    # What is lost and changes nothing is not to blame.
+    ("best_average += 1; gradient *= hooks[0].generator.random()", "sampler", "generator", "`hooks[0].generator`"),
+    ("average_loss += 1", "rows", "data order", "`x` was different"),
+]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("change", "rows", "name", "seen"), LOST)
+def test_what_is_lost_is_found_where_it_is(
+    change: str, rows: str, name: str, seen: str, capfd: pytest.CaptureFixture[str], here: Path
+) -> None:
+    (here / "train.py").write_text(SCRIPT.replace("ROWS", rows).replace("CHANGE", change))
+    assert proved("train.py") == 1
+    _, cause, *_ = lines_of(capfd)
+    assert cause.startswith(f"cause: {name}. ")
+    assert seen in cause
 
 
 @pytest.mark.usefixtures("quick")
@@ -340,3 +407,41 @@ def test_torch(fault: str, cause: str | None, capfd: pytest.CaptureFixture[str],
     lines = lines_of(capfd)
     assert code == (cause is not None), lines
     assert cause is None or lines[1].startswith(f"cause: {cause}. "), lines
+
+
+KERAS = """
+import numpy as np, keras, outlast
+from outlast.integrations.keras import Batches, OutlastCallback
+class Warm(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+    def on_train_batch_begin(self, batch, logs=None):
+        self.count += 1
+        self.model.optimizer.learning_rate.assign(0.1 / self.count)
+outlast.seed_everything(0)
+x = np.random.rand(256, 4).astype("float32")
+data = Batches(x, x.sum(1, keepdims=True), batch_size=16)
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+model.compile(optimizer="sgd", loss="mse")
+callbacks = [Warm()]
+with outlast.open_run("keras", progress="none") as run:
+    model.fit(data, epochs=4, shuffle=False, verbose=0, callbacks=[*LIST, OutlastCallback(run, data)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [("callbacks", "`callbacks[0].count` (int) is not tracked"), ("[Warm()]", "although `data` went on where it was")],
+)
+def test_what_a_callback_counts(
+    given: str, seen: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, here: Path
+) -> None:
+    twins.need("keras", "torch")
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    (here / "train.py").write_text(KERAS.replace("LIST", given))
+    assert proved("train.py") == 1
+    _, cause, *_ = lines_of(capfd)
+    assert cause.startswith("cause: state not tracked. ")
+    assert seen in cause

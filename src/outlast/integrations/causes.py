@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 from outlast.integrations.traces import Difference, Line, Trace, drawn, first_difference, lasting, unequal, words_of
 
-_EMA = re.compile(r"ema\b|ema_|^ema|_ema|averag|swa|shadow|polyak", re.IGNORECASE)
+_EMA = re.compile(r"(?i:(?<![a-z])(ema|swa)(?![a-z])|averag|shadow|polyak)|Ema(?![a-z])|EMA|SWA")
 _SCHEDULER = re.compile(r"sched|LR\b|(^|_|\.)lr(_|$)|learning_rate|warm_?up|anneal|plateau|cosine|decay", re.IGNORECASE)
+_SHOWN = re.compile(r"loss|acc(uracy)?($|_)|metric|best|score|total|running|elapsed|time|histor", re.IGNORECASE)
+"""Names of numbers that a script shows, or compares validations by. No step depends on most of them."""
 _DATA = re.compile(
     r"(^|_|\.)(x|y|xb|yb|data\w*|batch\w*|loader|sampler|order|perm\w*|ind(ex|ices)|idx|cursor|pos\w*|offset|epoch|queue|"
     r"images?|labels?|inputs?|targets?|tokens?|samples?|rows?)($|_|\.| |[0-9])|Loader|Sampler",
@@ -47,7 +49,7 @@ def cause_of(whole: Trace, cut: Trace, again: Trace, found: Difference) -> Cause
     by_itself = first_difference(whole, again)
     start = _resumed(cut, found)
     lost = _lost(whole, start, again) if start else []
-    strong = [name for name in lost if _is_strong(name, start)]
+    strong = _strong(lost, start, found, whole, cut) if start else []
     if by_itself and (by_itself.parts or by_itself.generators) and not strong:
         return _of_itself(whole, again, by_itself)
     if strong and start:
@@ -97,10 +99,28 @@ def _lost(whole: Trace, start: Line, again: Trace) -> list[str]:
     ]
 
 
-def _is_strong(name: str, line: Line | None) -> bool:
-    """Whether a lost variable explains a difference by what it is or by its name."""
-    kind, words, _ = line.others[name] if line else ("plain", "", "")
-    return kind != "plain" or any(each.search(f"{name} {words}") for each in (_EMA, _SCHEDULER, _DATA))
+def _strong(lost: Sequence[str], start: Line, found: Difference, whole: Trace, cut: Trace) -> list[str]:
+    """Lost variables that explain a difference: by what they are, or else by their names.
+
+    A number explains nothing by its name when an object, a generator or an array was lost as well, or when the step
+    has read other data; nor do numbers that are only shown.
+    """
+    held = [name for name in lost if start.others[name][0] != "plain"]
+    if held or any(map(_DATA.search, _read(whole, cut, found))):
+        return held
+    patterns = (_EMA, _SCHEDULER, _DATA)
+    return [
+        name
+        for name in lost
+        if any(each.search(f"{name} {start.others[name][1]}") for each in patterns) and not _SHOWN.search(name)
+    ]
+
+
+def _read(whole: Trace, cut: Trace, found: Difference) -> list[str]:
+    """Arrays and objects of the script that differ when the difference begins, such as its batch; that first."""
+    one, other = whole.at(found.step), cut.at(found.step)
+    read = sorted(name for name in lasting(one, other) if name not in found.parts) if one and other else []
+    return sorted(read, key=lambda name: not _DATA.search(name))
 
 
 def _kind(name: str, line: Line) -> str:
@@ -109,8 +129,8 @@ def _kind(name: str, line: Line) -> str:
     if kind == "generator":
         return "generator"
     for cause, pattern in (("EMA not tracked", _EMA), ("scheduler not tracked", _SCHEDULER), ("data order", _DATA)):
-        if pattern.search(text):
-            return cause
+        if pattern.search(text) and not (cause == "data order" and kind == "plain" and line.loaders):
+            return cause  # where a tracked loader decides what is read, a number such as `epoch` does not
     return "state not tracked"
 
 
@@ -188,11 +208,18 @@ def _thread_words(key: str) -> str:
 
 def _after_resume(whole: Trace, cut: Trace, start: Line, found: Difference, lost: Sequence[str]) -> Cause:
     """All that was seen was equal after the resume, and a later step was not."""
-    one, other = whole.at(found.step), cut.at(found.step)
-    read = sorted(name for name in lasting(one, other) if name not in found.parts) if one and other else []
-    read.sort(key=lambda name: not _DATA.search(name))
-    if found.generators or read or (found.step == start.step + 1 and not lost):
-        seen = [f"`{name}` was different" for name in read[:1]]
+    read = _read(whole, cut, found)
+    data = [name for name in read if _DATA.search(name)]
+    if start.loaders and not (found.generators or data or lost) and not found.parts & {*start.loaders}:
+        return Cause(
+            "state not tracked",
+            f"At step {found.step}, {found.step - start.step} after the resume, the step computed something else, "
+            f"although {_named(start.loaders)} went on where it was, and all else that outlast sees was the same. It "
+            "does not see what a callback counts, for example. Compute that from the step, or put it into the "
+            "state_dict() and load_state_dict() of an object, and track that.",
+        )
+    if found.generators or data or (not lost and (read or found.step == start.step + 1)):
+        seen = [f"`{name}` was different" for name in (data or read)[:1]]
         seen += (
             [f"{_generators(found.generators)} {_is(found.generators)} moved by other draws"]
             if found.generators
@@ -203,7 +230,9 @@ def _after_resume(whole: Trace, cut: Trace, start: Line, found: Difference, lost
             f"At step {found.step}, {found.step - start.step} after the resume, "
             f"{' and '.join(seen) or 'the step read something else'}, although all that is tracked had been restored. "
             "A loader that begins anew does this. Use outlast.DataLoader, and track it: run.track(..., data=loader)."
-            + ("" if seen else " So does what outlast cannot see, such as a counter in a callback."),
+            + (
+                "" if data or found.generators else " So does what outlast cannot see, such as a counter in a callback."
+            ),
         )
     if lost:
         return _not_tracked(lost, start)

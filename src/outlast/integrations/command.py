@@ -321,6 +321,11 @@ class WrappedAttempt:
                 failed.append(error)
         self._session.patient = False
         if failed:
+            if not self._folder.path.is_dir():
+                raise SaveFailed(
+                    f"{self._folder.path} is gone, with the checkpoints in it: the command has deleted it, or somebody "
+                    f"else. How this attempt ended ({reason}) is recorded nowhere. Start again: the run begins anew."
+                ) from failed[0]
             raise SaveFailed(
                 f"How this attempt ended ({reason}) could not be recorded: {terminal.words_of(failed[0])}. Free disk "
                 f"space below {self._folder.path} and start again."

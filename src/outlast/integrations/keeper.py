@@ -160,9 +160,12 @@ class Keeper:
                 return
             try:
                 self._commit("final" if reason == "finished" else reason, found)
-            except FileChanged:
+            except FileChanged as error:
                 if number == _TRIES:
-                    raise
+                    raise SaveFailed(
+                        f"{error} Something still writes it after the command's end, such as a process that the "
+                        "command has left running: end that, and start again."
+                    ) from error
                 time.sleep(_PAUSE * number)
             else:
                 return

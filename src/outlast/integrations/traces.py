@@ -31,6 +31,7 @@ class Line:
         generators: global generator -> hash.
         others: what the script's variables hold and the run does not track.
         threads: numbers of threads.
+        loaders: the parts that are loaders of outlast.
     """
 
     step: int
@@ -38,6 +39,7 @@ class Line:
     generators: Mapping[str, str]
     others: Seen
     threads: Mapping[str, Any]
+    loaders: Sequence[str] = ()
 
 
 @dataclass
@@ -104,7 +106,8 @@ def trace_of(root: Path, name: str, records: Sequence[Path]) -> Trace:
         for each in _lines(path):
             if each["run"] != name:
                 continue
-            line = Line(each["step"], each["parts"], each["generators"], each["others"], each["threads"])
+            facts = ("step", "parts", "generators", "others", "threads", "loaders")
+            line = Line(**{fact: each[fact] for fact in facts})
             if each["start"]:
                 trace.starts.append(line)
                 trace.steps = {step: known for step, known in trace.steps.items() if step <= line.step}

@@ -61,6 +61,11 @@ class Parts:
         """The tracked objects, as they were given."""
         return [held.thing for held in self._tracked.values()]
 
+    @property
+    def loaders(self) -> list[str]:
+        """Names of the tracked loaders and samplers of outlast, whose position decides what is read."""
+        return [name for name, held in self._tracked.items() if feed.own(held.thing) is not None]
+
     def tracks(self, thing: Any) -> bool:
         """Whether this very object is tracked under some name."""
         return any(held.thing is thing for held in self._tracked.values())

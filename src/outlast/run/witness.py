@@ -6,6 +6,7 @@ track. Nothing of it is active without the variable.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -36,6 +37,7 @@ HOWS = ("kill", "term", "budget")
 
 _MOST_NAMES = 300  # variables that are looked at
 _MOST_BYTES, _MOST_ITEMS = 2**28, 10_000  # of one
+_DEEPEST = 3  # objects in objects, containers and closures that are looked into
 _HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120
 _PYTHON = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -151,7 +153,8 @@ class Witness:
         rng.restore(before)  # the state_dict() of some objects draws
         facts = {key: value for key, value in adapters.software().items() if "thread" in key}
         facts |= {key: os.environ[key] for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if key in os.environ}
-        return {"parts": parts, "generators": generators, "others": others, "threads": facts}
+        loaders = self._parts.loaders
+        return {"parts": parts, "generators": generators, "others": others, "threads": facts, "loaders": loaders}
 
 
 def _frame() -> types.FrameType | None:
@@ -162,7 +165,7 @@ def _frame() -> types.FrameType | None:
         place = frame.f_code.co_filename
         if not place.startswith(_HERE):
             nearest = nearest or frame
-            if not place.startswith(_PYTHON) and not any(each in place for each in _INSTALLED):
+            if not _is_library(place):
                 return frame
         frame = frame.f_back
     return nearest  # a script that is itself installed
@@ -173,14 +176,18 @@ def _others(frame: types.FrameType | None, tracked: set[int]) -> Iterator[tuple[
     if frame is None:
         return
     named = {**frame.f_globals, **frame.f_locals}
+    known = set(tracked)  # what is shared, or refers to itself, is described once
     for name, value in list(named.items())[:_MOST_NAMES]:
         if not name.startswith("__"):
-            yield from _described(name, value, tracked, deeper=True)
+            yield from itertools.islice(_described(name, value, known, deeper=_DEEPEST), _MOST_NAMES)
 
 
-def _described(name: str, value: Any, tracked: set[int], *, deeper: bool) -> Iterator[tuple[str, list[str]]]:
+def _described(name: str, value: Any, known: set[int], *, deeper: int) -> Iterator[tuple[str, list[str]]]:
     kind = type(value)
-    if id(value) in tracked or isinstance(value, _NO_STATE) or kind.__module__.partition(".")[0] == "outlast":
+    if isinstance(value, types.FunctionType):
+        yield from _inside(name, value, known, deeper)
+        return
+    if id(value) in known or isinstance(value, _NO_STATE) or kind.__module__.partition(".")[0] == "outlast":
         return
     own = callable(getattr(value, "state_dict", None))
     try:
@@ -189,10 +196,47 @@ def _described(name: str, value: Any, tracked: set[int], *, deeper: bool) -> Ite
         hashed = None
     if hashed is not None:
         yield name, ["object" if own else _kind(value), kind.__qualname__, hashed]
-    elif deeper and not own:
-        inner = getattr(value, "__dict__", None)
-        for key, each in list(inner.items())[:_MOST_NAMES] if isinstance(inner, dict) else ():
-            yield from _described(f"{name}.{key}", each, tracked, deeper=False)
+    elif not own:
+        yield from _inside(name, value, known, deeper)
+
+
+def _inside(name: str, value: Any, known: set[int], deeper: int) -> Iterator[tuple[str, list[str]]]:
+    """The same of what an object, a container or a closure holds.
+
+    Of what a library has made, only the attributes of a variable: what it counts inside, it counts for itself.
+    """
+    if not deeper or id(value) in known:
+        return
+    known.add(id(value))
+    inner: Mapping[str, Any] = {}
+    if isinstance(value, dict):
+        inner = {f"[{key!r}]": each for key, each in value.items() if isinstance(key, str | int)}
+    elif isinstance(value, list | tuple):
+        inner = {f"[{number}]": each for number, each in enumerate(value[:_MOST_NAMES])}
+    elif isinstance(value, types.FunctionType):
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        inner = {f".{each}": _content(cell) for each, cell in cells}
+    elif (deeper == _DEEPEST or _is_own(type(value))) and isinstance(found := getattr(value, "__dict__", None), dict):
+        inner = {f".{key}": each for key, each in found.items()}
+    for key, each in list(inner.items())[:_MOST_NAMES]:
+        yield from _described(f"{name}{key}", each, known, deeper=deeper - 1)
+
+
+def _is_own(kind: type) -> bool:
+    """Whether a class is the user's own."""
+    place = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    return kind.__module__ == "__main__" or (bool(place) and not _is_library(place))
+
+
+def _is_library(place: str) -> bool:
+    return place.startswith((_HERE, _PYTHON)) or any(each in place for each in _INSTALLED)
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # of a variable that has no value yet
+        return None
 
 
 def _kind(value: Any) -> str:
