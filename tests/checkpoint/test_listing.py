@@ -127,6 +127,22 @@ def test_a_save_reads_nothing_of_the_checkpoints_before_it(tmp_path: Path, reads
     assert store.nbytes == sum(path.stat().st_size for path in there)
 
 
+def test_a_look_is_enough_to_know_what_is_there(tmp_path: Path) -> None:
+    folder, keep = RunFolder(tmp_path / "run"), Retention(best=1, metric="m", mode="min")
+    durable.make_folder(folder.path)
+    writer, reader = CheckpointStore(folder, keep), CheckpointStore(folder, keep)
+    reader.look()
+    assert (reader.best, reader.nbytes) == (None, 0)
+    for step in (1, 2):
+        writer.commit(shares(step, b"same", m=float(step)))
+    reader.look()
+    assert reader.best
+    assert (reader.best.step, reader.nbytes) == (1, writer.nbytes)
+    fresh = CheckpointStore(folder, keep)
+    fresh.look()
+    assert (fresh.best, fresh.nbytes) == (reader.best, reader.nbytes)
+
+
 def test_changes_by_another_process_are_noticed(tmp_path: Path, reads) -> None:
     folder = RunFolder(tmp_path / "run")
     durable.make_folder(folder.path)

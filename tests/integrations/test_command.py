@@ -548,6 +548,30 @@ def test_ddp_in_sessions_ends_as_one(capfd: pytest.CaptureFixture[str], here: Pa
     assert end() == twin
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_is_not_needed_is_not_imported(resumed: bool, here: Path) -> None:
+    """It would be waited for before the command starts, and at its end."""
+    (here / "out").write_text("kept")
+    if resumed:
+        assert shell("exit 75", "--keep", "out") == 75
+    words = ["run", "--name", "x", *(("--keep", "out") if resumed else ()), "--", "true"]
+    text = f"import sys; from outlast.cli import main; code = main({words!r}); print(code, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    code, *modules = done.stdout.split()
+    never = {
+        "numpy",
+        "torch",
+        "pydantic",
+        "yaml",
+        "outlast.remote.gather",
+        "outlast.tracking.csvview",
+        "concurrent.futures",
+    }
+    new = {"outlast.state", "outlast.checkpoint.reading", "outlast.integrations.restore", "outlast.remote.place"}
+    assert code == "0"
+    assert not {*modules} & (never if resumed else never | new)
+
+
 def test_a_command_that_deletes_its_run(capfd: pytest.CaptureFixture[str]) -> None:
     assert shell("rm -r runs; echo kept > out", "--keep", "out") == 1
     messages.said(capfd.readouterr().err, "integrations/run-gone")
