@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import outlast
+from outlast_recipes.common import source
 from outlast_recipes.common.downloading import File, download
 from outlast_recipes.common.problems import counted
 from outlast_recipes.common.unpacking import is_archive, remove, unpack
@@ -85,8 +86,8 @@ def fetch(values: Namespace, tell: Callable[[int, int], None]) -> Iterable[str]:
     if _recorded(folder).get("sha256") == known:
         yield f"{folder} has the files of {known[:12]} already. To fetch them again, remove it."
         return
-    parts = urlsplit(values.address)
-    name = Path(unquote(parts.path)).name
+    source.check(values.address)
+    name = Path(unquote(urlsplit(values.address).path)).name
     if not name:
         raise outlast.DataError(f"--from is {values.address!r}; expected the address of a file.")
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):

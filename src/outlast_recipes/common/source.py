@@ -121,8 +121,8 @@ def check(address: str) -> None:
     """Raise outlast.DataError if an address is none that is used."""
     if kind(address) is None or urlsplit(address).query or urlsplit(address).fragment:
         raise outlast.DataError(
-            f"The address of the data is {address.rpartition('@')[2]!r}; expected https://HOST/PATH without a name or "
-            "password, or http://127.0.0.1:PORT/PATH."
+            f"The address of the data is {address.rpartition('@')[2]!r}; expected https://HOST/PATH without a name, a "
+            "password or a query (?...), or http://127.0.0.1:PORT/PATH."
         )
 
 
