@@ -175,6 +175,8 @@ def test_a_run_with_that_variable_is_only_measured(tmp_path: Path, monkeypatch: 
         ) as run,
     ):  # fmt: skip
         state = run.restore({"w": np.zeros(3)})
+        with run.artifact("picture.png") as path:
+            path.write_bytes(b"")
         for _ in run.steps():
             run.offer(state)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "record"]
