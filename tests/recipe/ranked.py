@@ -18,6 +18,7 @@ class Config(outlast.SupervisedConfig):
     wait: float = setting(0.0, "seconds of a step of rank 1; the others do not wait", ge=0)
     fails: int = setting(0, "step that fails on rank 1", ge=0)
     stops: bool = setting(False, "rank 1 ends its process in the second step")
+    hangs: bool = setting(False, "rank 0 hears nothing for an hour in the second step")
     leaves: str = setting("", "folder in which each rank leaves its variables")
 
 
@@ -36,6 +37,8 @@ def train(run: outlast.Run, config: Config) -> None:
             raise ValueError("as rank 1 was told to")
         if rank == 1 and step == 2 and config.stops:
             os._exit(9)
+        if rank == 0 and step == 2 and config.hangs:
+            time.sleep(3600)
         total = torch.ones(1)
         torch.distributed.all_reduce(total)
         state = {"w": state["w"] + float(total) / count}

@@ -284,6 +284,16 @@ def test_the_steps_of_two_ranks_are_measured_together(tmp_path: Path, monkeypatc
     assert left == {"0": "0 0 2 2 1", "1": "1 1 2 2 1"}
 
 
+def test_memory_is_that_of_all_ranks_and_times_are_those_of_the_first() -> None:
+    def noted(seconds: float, **devices: int) -> dict[str, Any]:
+        return {"kind": "step", "seconds": seconds, "peak": 100, "devices": devices}
+
+    found = measuring._read([[noted(1.0, a=5), noted(2.0, a=4)], [noted(9.0, a=1, b=7)]], 0, 120, BOUNDS)
+    assert (found.memory, dict(found.devices), found.ranks) == (200, {"a": 5, "b": 7}, 2)
+    assert (found.first, list(found.steps)) == (1.0, [2.0])
+    assert measuring._read([[noted(1.0)]], 0, 120, BOUNDS).memory == 120
+
+
 @pytest.mark.long
 def test_what_fails_on_another_rank_is_told(tmp_path: Path) -> None:
     found = together(tmp_path, fails="2")
@@ -296,6 +306,12 @@ def test_a_rank_that_is_gone_ends_the_measurement(tmp_path: Path) -> None:
     found = together(tmp_path, replace(BOUNDS, within=50.0), stops="true")
     assert found.why == "error"
     assert found.words
+
+
+@pytest.mark.long
+def test_a_rank_that_is_gone_ends_it_though_another_hears_nothing_of_it(tmp_path: Path) -> None:
+    found = together(tmp_path, replace(BOUNDS, within=100.0), stops="true", hangs="true")
+    assert (found.why, found.words) == ("error", "it ended with exit code 9 after its steps")
 
 
 @pytest.mark.long
