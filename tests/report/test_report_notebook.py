@@ -62,3 +62,5 @@ def test_outside_of_a_notebook_it_says_what_to_do() -> None:
         outlast.show("r")
     with messages.raises(UsageError, "report/show-interval", interval=0):
         outlast.show("r", interval=0)
+    with messages.raises(UsageError, "report/show-interval", interval="'x'"):
+        outlast.show("r", interval="x")  # type: ignore[arg-type]

@@ -147,6 +147,19 @@ def test_pictures_that_do_not_fit_are_named(folder: RunFolder, tmp_path: Path) -
     assert not (tmp_path / "y.html").exists()
 
 
+def test_a_run_without_a_configuration_differs_in_nothing(tmp_path: Path, capsys) -> None:
+    for name in ("a", "b", "script"):
+        train(tmp_path, name)
+        if name != "script":
+            values = {"lr": 0.1 if name == "a" else 0.2, "same": 1}
+            (tmp_path / name / "config.json").write_text(json.dumps({"format": 2, "values": values, "origins": {}}))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/run.json").write_text("[1")
+    assert main(["report", "--checkpoint-dir", str(tmp_path), "-o", str(tmp_path / "all.html")]) == 0
+    assert data_of(tmp_path / "all.html")["differs"] == [{"key": "lr", "values": ["0.1", "0.2", None]}]
+    assert "all.html: 3 runs" in capsys.readouterr().out, "the damaged one is not counted"
+
+
 def test_several_runs_and_the_values_in_which_they_differ(tmp_path: Path, capsys, monkeypatch) -> None:
     for name in ("a", "b"):
         train(tmp_path, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,19 @@ def test_status_shows_the_newest_and_says_how_many_there_are(folder: RunFolder, 
     assert main(["status", str(folder.path), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (len(shown["checkpoints"]), len(shown["attempts"]), shown["metrics_whole"]) == (61, 41, True)
+
+
+def test_a_finished_run_without_checkpoints_has_the_step_of_its_end(tmp_path: Path, capsys) -> None:
+    with outlast.open_run("r", total_steps=9, root=tmp_path, save="1 steps", progress="none") as run:
+        run.track(state=State())
+        for step in run.steps():
+            run.log(loss=1.0)
+            if step == 4:
+                break
+    assert read_run(tmp_path / "r").status == "finished"
+    assert read_run(tmp_path / "r").step == 4
+    shutil.rmtree(tmp_path / "r/checkpoints")
+    assert read_run(tmp_path / "r").step == 4
 
 
 def test_how_far_back_the_journal_was_read_is_said(folder: RunFolder, capsys, monkeypatch) -> None:

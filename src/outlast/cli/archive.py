@@ -21,7 +21,7 @@ def run(argv: list[str]) -> int:
         "outlast archive", "Write a run's results as one zip: config, history, curves, final model, artifacts."
     )
     parser.add_argument("run", help="a run's name or folder")
-    parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    parser.add_runs_folder()
     parser.add_argument(
         "--step", help='checkpoint: a step, or "best" by the run\'s metric (default: the newest that verifies)'
     )

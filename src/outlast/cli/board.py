@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-
-from outlast.cli import show
-from outlast.cli.parser import Parser
-from outlast.errors import EXIT_FINISHED
+from outlast.cli.parser import Parser, whole
+from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.folder import layout
 from outlast.terminal import say
 
 
@@ -15,14 +13,16 @@ def run(argv: list[str]) -> int:
     parser = Parser(
         "outlast board", "Show all runs of a folder in a browser of this machine, live. Nothing is written."
     )
-    parser.add_argument(
-        "--root", "--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)"
-    )
+    parser.add_runs_folder()
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="port on 127.0.0.1 (default: any free one)")
     values = parser.parse(argv)
+    root = layout.runs_root(values.checkpoint_dir)
+    if not root.is_dir():
+        found = "is no folder" if root.exists() else "does not exist"
+        raise UsageError(f"{root} {found}; the board needs the folder that holds the run folders (--root PATH).")
     from outlast.report.board import Board
 
-    board = Board(show.root_of(values.root), values.port)
+    board = Board(root, values.port)
     say(
         f"Open {board.address}",
         "The address is for you only: whoever has it can read these runs on this machine. Ctrl-C ends the board.",
@@ -38,7 +38,4 @@ def run(argv: list[str]) -> int:
 
 
 def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 65536:
-        raise argparse.ArgumentTypeError(f"is {text}; expected 0 to 65535")
-    return value
+    return whole(text, 0, 65535)

@@ -20,7 +20,7 @@ def run(argv: list[str]) -> int:
     """List a run's checkpoints; exit code 1 when one is damaged. Changes nothing."""
     parser = Parser("outlast checkpoints", "List a run's checkpoints, with the state of their hashes.")
     parser.add_argument("run", help="a run's name or folder")
-    parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    parser.add_runs_folder()
     parser.add_argument("--quick", action="store_true", help="read the manifests only and hash nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object per checkpoint")
     values = parser.parse(argv)

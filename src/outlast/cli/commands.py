@@ -15,7 +15,7 @@ from outlast.cli import wrapped
 from outlast.cli.parser import Parser, split
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
-from outlast.folder.layout import RunFolder, check_run_id
+from outlast.folder.layout import RunFolder, check_run_id, runs_root
 from outlast.folder.lock import Lock
 from outlast.integrations.command import digest_of
 from outlast.integrations.patterns import Patterns
@@ -182,7 +182,7 @@ def again(prog: str, before: LaunchRecord) -> str:
 
 
 def _folder_of(values: argparse.Namespace, words: Sequence[str]) -> RunFolder:
-    return RunFolder(wrapped.root_of(values.checkpoint_dir) / check_run_id(wrapped.name_of(values.name, words)))
+    return RunFolder(runs_root(values.checkpoint_dir) / check_run_id(wrapped.name_of(values.name, words)))
 
 
 def _paths(given: Sequence[str]) -> list[str]:

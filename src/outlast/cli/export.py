@@ -25,7 +25,7 @@ def run(argv: list[str]) -> int:
     """Write one part of a checkpoint as safetensors, or in a format of the recipe."""
     parser = Parser("outlast export", "Write the model of a checkpoint for use elsewhere.")
     parser.add_argument("run", help="a run's name or folder")
-    parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    parser.add_runs_folder()
     parser.add_argument(
         "--step",
         default="latest",

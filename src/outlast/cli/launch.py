@@ -290,12 +290,12 @@ def _as_before(recipe: recipe.Recipe, before: LaunchRecord, argv: list[str]) -> 
 
 
 def _launched(name: str) -> LaunchRecord | None:
-    """The last launch of a run, or of a chain, in ./runs of this name, unless there is a recipe of this name."""
+    """The last launch of a run, or of a chain, of this name, unless there is a recipe of this name."""
     if name in registry.names() or Path(name).exists():
         return None
-    found = all_launches(RunFolder(Path("runs") / name))
+    found = all_launches(RunFolder(layout.runs_root() / name))
     if not found and layout.RUN_ID.fullmatch(name):
-        every = [each for place in Path("runs").glob(f"{name}.*") for each in all_launches(RunFolder(place))]
+        every = [each for place in layout.runs_root().glob(f"{name}.*") for each in all_launches(RunFolder(place))]
         found = sorted(
             (each for each in every if each.record.get("asked", {}).get("chain") == name),
             key=lambda each: str(each.record.get("time", "")),

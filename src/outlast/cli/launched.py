@@ -12,7 +12,7 @@ from outlast.cli.named import last_launched, launched_or_trained
 from outlast.cli.parser import Parser
 from outlast.config.units import format_seconds
 from outlast.errors import OutlastError, UnknownName, UsageError
-from outlast.folder.layout import RunFolder
+from outlast.folder.layout import RunFolder, runs_root
 from outlast.launch import providers
 from outlast.launch.records import LaunchRecord, all_launches, newest_begun
 from outlast.launch.table import PROVIDERS
@@ -26,7 +26,7 @@ def parser(verb: str, description: str) -> Parser:
     """A parser for a verb about a launched run."""
     made = Parser(f"outlast {verb}", description)
     made.add_argument("run", nargs="?", help="the run's name (default: the last launched run)")
-    made.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    made.add_runs_folder()
     return made
 
 
@@ -36,7 +36,7 @@ def newest(values: Any) -> LaunchRecord:
     Raises:
         UnknownName: there is no such run, or it was never launched.
     """
-    root = show.root_of(values.checkpoint_dir)
+    root = runs_root(values.checkpoint_dir)
     folder = RunFolder(launched_or_trained(values.run, values.checkpoint_dir)) if values.run else last_launched(root)
     found = all_launches(folder) if folder else []
     if not found:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.cli import show
 from outlast.errors import OutlastError
 from outlast.folder import plain
-from outlast.folder.layout import RunFolder
+from outlast.folder.layout import RunFolder, runs_root
 from outlast.launch.records import LaunchRecord, all_launches
 from outlast.recipe import lookup
 from outlast.report.chain import chain_at, under_way
@@ -20,9 +19,9 @@ def run_of(name: str, root: str | None) -> Path:
     Raises:
         UnknownName: there is none.
     """
-    if links := chain_at(name, show.root_of(root)):
+    if links := chain_at(name, runs_root(root)):
         return under_way(links).folder
-    return lookup.folder_of(name, show.root_of(root))
+    return lookup.folder_of(name, runs_root(root))
 
 
 def runs_of(name: str, root: str | None) -> list[Path]:
@@ -31,8 +30,8 @@ def runs_of(name: str, root: str | None) -> list[Path]:
     Raises:
         UnknownName: there is none.
     """
-    links = chain_at(name, show.root_of(root))
-    return [link.info.folder for link in links if link.info] or [lookup.folder_of(name, show.root_of(root))]
+    links = chain_at(name, runs_root(root))
+    return [link.info.folder for link in links if link.info] or [lookup.folder_of(name, runs_root(root))]
 
 
 def launched_or_trained(name: str, root: str | None) -> Path:
@@ -41,7 +40,7 @@ def launched_or_trained(name: str, root: str | None) -> Path:
     Raises:
         UnknownName: there is none.
     """
-    for place in (show.root_of(root) / name, Path(name)):
+    for place in (runs_root(root) / name, Path(name)):
         if plain.kind_of(RunFolder(place).launches) == "folder" and all_launches(RunFolder(place)):
             return place
     return run_of(name, root)

@@ -17,10 +17,20 @@ from outlast.terminal import shortened
 
 def positive(text: str) -> float:
     """A number above zero, for argparse."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not value > 0:
-        raise argparse.ArgumentTypeError(f"is {text}; expected more than 0")
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected a number above 0")
     return value
+
+
+def whole(text: str, least: int, most: int) -> int:
+    """A whole number within bounds, for argparse."""
+    if not (text.isascii() and text.isdecimal()) or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"is {text!r}; expected a whole number from {least} to {most}")
+    return int(text)
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +47,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting."""
         raise UsageError(f"{self.prog}: {shortened(message, 300)}. `{self.prog} --help` lists what it takes.")
+
+    def add_runs_folder(self) -> None:
+        """The flag that names the folder of the runs: `layout.runs_root` takes what it gives."""
+        self.add_argument(
+            "--checkpoint-dir",
+            "--root",
+            metavar="PATH",
+            help="folder that holds the run folders (default: OUTLAST_ROOT, or runs)",
+        )
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
         """Parse all of argv; an unknown flag is refused with the nearest known one."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
 from pathlib import Path
 
-from outlast.cli.parser import Parser, dashed, split
+from outlast.cli.parser import Parser, dashed, split, whole
 from outlast.errors import EXIT_FAILED, EXIT_FINISHED, UsageError
 from outlast.integrations import child, prove, prove_files
 from outlast.integrations.prove import Asked, Verdict
@@ -78,7 +77,7 @@ def _parser() -> Parser:
         metavar="N",
         help="interruptions, at random steps: kill -9, SIGTERM and the end of a budget in turn (default: 3)",
     )
-    add("--kill-seed", type=int, default=0, metavar="N", help="chooses the steps (default: 0)")
+    add("--kill-seed", type=_seed, default=0, metavar="N", help="chooses the steps (default: 0)")
     add(
         "--keep",
         action="append",
@@ -92,14 +91,12 @@ def _parser() -> Parser:
 
 
 def _steps(text: str) -> int:
-    return _whole(text, 2, 10**9)
+    return whole(text, 2, 10**9)
+
+
+def _seed(text: str) -> int:
+    return whole(text, 0, 2**32 - 1)
 
 
 def _kills(text: str) -> int:
-    return _whole(text, 1, _MOST_KILLS)
-
-
-def _whole(text: str, least: int, most: int) -> int:
-    if not text.isdecimal() or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"is {text}; expected {least} to {most}")
-    return int(text)
+    return whole(text, 1, _MOST_KILLS)

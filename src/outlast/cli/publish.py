@@ -66,7 +66,6 @@ _FLAGS: dict[str, dict[str, object]] = {
         "only; environment variables are safer",
     },
     "--recipe": {"metavar": "PATH", "help": RECIPE},
-    "--checkpoint-dir": {"metavar": "PATH", "help": "folder that holds the run folders (default: runs)"},
     "--from": {
         "metavar": "ADDRESS",
         "dest": "source",
@@ -86,6 +85,7 @@ def run(argv: list[str]) -> int:
     for name, options in _FLAGS.items():
         names = _SPELLINGS.get(name, (name,))
         parser.add_argument(*names, **options)  # type: ignore[arg-type]
+    parser.add_runs_folder()
     parser.add_argument(
         "--dry-run", action="store_true", help="print every file with its destination, and publish nothing"
     )

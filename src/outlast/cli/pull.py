@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from outlast.cli import push, show
+from outlast.cli import push
 from outlast.errors import EXIT_FINISHED
-from outlast.folder.layout import RunFolder, check_run_id
+from outlast.folder.layout import RunFolder, check_run_id, runs_root
 from outlast.remote import carry
 from outlast.remote.address import open_remote
 from outlast.terminal import command, say
@@ -16,7 +16,7 @@ def run(argv: list[str]) -> int:
     """Copy a run from a remote, and verify it."""
     made = push.parser("pull", "Bring a run home from a remote: the newest checkpoint there that verifies.")
     values = made.parse(argv)
-    address, root = push.address_of(values.address, "pull"), show.root_of(values.checkpoint_dir)
+    address, root = push.address_of(values.address, "pull"), runs_root(values.checkpoint_dir)
     folder = RunFolder(root / check_run_id(values.run))
     with contextlib.closing(open_remote(address, writes=False)) as remote:
         for sentence in carry.pull(folder, remote) or ["Nothing newer than what is here."]:

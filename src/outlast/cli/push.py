@@ -23,7 +23,7 @@ def parser(verb: str, description: str) -> Parser:
         nargs="?",
         help="address of the remote, such as gs://bucket/prefix, or a folder (default: OUTLAST_REMOTE)",
     )
-    made.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    made.add_runs_folder()
     return made
 
 

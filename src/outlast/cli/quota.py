@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from outlast.cli import show
 from outlast.cli.parser import Parser
 from outlast.errors import EXIT_FINISHED, UsageError
+from outlast.folder import layout
 from outlast.launch import providers
 from outlast.launch.settings import read_settings
 from outlast.terminal import say, say_json
@@ -24,7 +23,7 @@ def run(argv: list[str]) -> int:
     values = parser.parse(argv)
     on = values.on or read_settings().where
     names = [on] if on else providers.NAMES
-    known = (providers.connect(name, Path("runs"), patience=60.0) for name in names)
+    known = (providers.connect(name, layout.runs_root(), patience=60.0) for name in names)
     counting = [provider for provider in known if provider.capabilities.quota]
     if not counting:
         raise UsageError(f"The provider {on} counts no hours: its sessions are not limited by a weekly quota.")

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from outlast.cli import show
 from outlast.cli.named import runs_of
 from outlast.cli.parser import Parser, output, positive
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, OutlastError, UsageError
 from outlast.folder import durable
-from outlast.folder.layout import RunFolder
+from outlast.folder.layout import RunFolder, runs_root
 from outlast.launch.records import all_launches
 from outlast.report import read_run
 from outlast.terminal import counted, say
@@ -25,7 +24,7 @@ def run(argv: list[str]) -> int:
         "Write a report of runs as one HTML file that needs no network: curves, sessions, time, config, pictures.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's name or folder (default: all runs)")
-    parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    parser.add_runs_folder()
     parser.add_argument(
         "--max-mb",
         type=positive,
@@ -62,7 +61,7 @@ def run(argv: list[str]) -> int:
     )
     for sentence in made.told:
         say(sentence)
-    say(f"{made.path}: {counted(len(folders), 'run')}, {format_bytes(made.size)}")
+    say(f"{made.path}: {counted(made.runs, 'run')}, {format_bytes(made.size)}")
     return EXIT_FINISHED
 
 
@@ -103,11 +102,10 @@ def _folders(named: Sequence[str], root: str | None) -> list[Path]:
     """The folders of the named runs, each once, or of all runs."""
     if named:
         return list(dict.fromkeys(folder for name in named for folder in runs_of(name, root)))
-    if found := [path.parent for path in sorted(show.root_of(root).glob("*/run.json"))]:
+    if found := [path.parent for path in sorted(runs_root(root).glob("*/run.json"))]:
         return found
     raise UsageError(
-        f"{show.root_of(root)} holds no runs, so there is nothing to report; `outlast recipes` lists what can be "
-        "trained."
+        f"{runs_root(root)} holds no runs, so there is nothing to report; `outlast recipes` lists what can be trained."
     )
 
 

@@ -30,7 +30,7 @@ def run(argv: list[str]) -> int:
                 "Continue a run by its name, with the values it had. Flags given here win.",
                 "A recipe that is a file is run only when --recipe names it.",
                 "`outlast train RECIPE --help` lists the flags.",
-                "--checkpoint-dir names the folder of the runs (default: ./runs).",
+                "--checkpoint-dir names the folder of the runs (default: OUTLAST_ROOT, or ./runs).",
             )
             return 0
         raise UsageError("outlast resume needs a run's name or folder; `outlast runs` lists those there are.")
@@ -39,8 +39,8 @@ def run(argv: list[str]) -> int:
     root, _ = pull(rest, "--checkpoint-dir")
     remote, _ = pull(rest, "--remote")
     with looked_up():
-        _bring_home(name, Path(root or "runs"), remote)
-        found = recipe_of(name, Path(root or "runs"), own)
+        _bring_home(name, layout.runs_root(root), remote)
+        found = recipe_of(name, layout.runs_root(root), own)
     return train.run([*rest, "--resume", name], prog="outlast resume", recipe=found)
 
 

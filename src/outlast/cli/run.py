@@ -10,7 +10,7 @@ from outlast.cli import wrapped
 from outlast.cli.parser import Parser, split
 from outlast.environment import detect
 from outlast.errors import EXIT_RUN_AGAIN, UsageError
-from outlast.folder.layout import RunFolder, check_run_id
+from outlast.folder.layout import RunFolder, check_run_id, runs_root
 from outlast.integrations import child, repeat
 from outlast.integrations.command import Wrapped
 from outlast.integrations.patterns import Patterns
@@ -29,7 +29,7 @@ def run(argv: list[str]) -> int:
     values = _parser().parse(own)
     if not words:
         raise UsageError("outlast run needs a command after `--`, such as `outlast run -- python train.py`.")
-    name, root = wrapped.name_of(values.name, words), wrapped.root_of(values.checkpoint_dir)
+    name, root = wrapped.name_of(values.name, words), runs_root(values.checkpoint_dir)
     budget = values.budget or wrapped.budget_of(os.environ.get("OUTLAST_BUDGET"))
     grace = values.grace or min(_GRACE, _SHARE * (budget or _GRACE / _SHARE))
     address = values.remote or os.environ.get("OUTLAST_REMOTE")

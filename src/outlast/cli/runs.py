@@ -8,7 +8,7 @@ from outlast.cli import show
 from outlast.cli.parser import Parser
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED
-from outlast.folder.layout import RunFolder
+from outlast.folder.layout import RunFolder, runs_root
 from outlast.launch.records import open_launch
 from outlast.report import RunInfo, list_runs
 from outlast.terminal import say, say_json
@@ -17,10 +17,10 @@ from outlast.terminal import say, say_json
 def run(argv: list[str]) -> int:
     """List the runs of a folder."""
     parser = Parser("outlast runs", "List runs with status and steps.")
-    parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    parser.add_runs_folder()
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
     values = parser.parse(argv)
-    root = show.root_of(values.checkpoint_dir)
+    root = runs_root(values.checkpoint_dir)
     found = list_runs(root)
     if values.json:
         for info in found:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -213,8 +212,3 @@ def _print_launch(prepared: PreparedRun) -> None:
         say(*stated.remarks)
     if rows.row_count:
         console().print(rows)
-
-
-def root_of(value: str | None) -> Path:
-    """The folder of runs in which a verb searches."""
-    return Path(value or "runs")

@@ -15,7 +15,7 @@ from outlast.cli.named import last_launched, launched_or_trained
 from outlast.cli.parser import Parser, positive
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
-from outlast.folder.layout import RunFolder
+from outlast.folder.layout import RunFolder, runs_root
 from outlast.launch.records import all_launches
 from outlast.recipe import registry
 from outlast.report import RunInfo, read_run
@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
     """Show one run."""
     parser = Parser("outlast status", "Show a run: attempts, launches, checkpoints, last metrics.")
     parser.add_argument("run", nargs="?", help="a run's name or folder (default: the last launched run)")
-    parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    parser.add_runs_folder()
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument(
         "--watch",
@@ -40,7 +40,7 @@ def run(argv: list[str]) -> int:
         "--interval", type=positive, metavar="SECONDS", help="seconds between two updates (default: 60; all runs: 2)"
     )
     values = parser.parse(argv)
-    root = show.root_of(values.checkpoint_dir)
+    root = runs_root(values.checkpoint_dir)
     if values.watch and values.run is None and (sys.stdout.isatty() or last_launched(root) is None):
         from outlast.cli.watching import watch_all
 
@@ -73,7 +73,7 @@ def run(argv: list[str]) -> int:
 
 def _address(folder: Path) -> str:
     """The argument that names a run: its name if it is in ./runs, else its path."""
-    return folder.name if folder == Path("runs") / folder.name else str(folder)
+    return folder.name if folder == runs_root() / folder.name else str(folder)
 
 
 def as_json(info: RunInfo) -> dict[str, Any]:

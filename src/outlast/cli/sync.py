@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument(
         "--folder", metavar="PATH", help="tensorboard: parent of the run's event files (default: in the run folder)"
     )
-    parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    parser.add_runs_folder()
     values = parser.parse(argv)
     names = [name.strip() for name in values.to.split(",")]
     if wrong := next((name for name in names if name not in TRACKERS), None):
@@ -50,7 +50,10 @@ def _send(folder: RunFolder, name: str, options: dict[str, Any]) -> None:
     feed = Feed(folder, name, client)
     run, title = folder.path.name, TRACKERS[name]
     if not feed.take():
-        raise UsageError(f"{run} is being sent to {title} by the process that trains it; nothing is left to do here.")
+        raise UsageError(
+            f"{run} is being sent to {title} by another process: the one that trains it, or another `outlast sync`. "
+            "Nothing is left to do here while it runs."
+        )
     try:
         with contextlib.closing(feed):
             feed.begin()

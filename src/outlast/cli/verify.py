@@ -22,7 +22,7 @@ def run(argv: list[str]) -> int:
     parser = Parser("outlast verify", "Hash a run's checkpoints and artifacts again, here or in a remote.")
     parser.add_argument("run", help="a run's name or folder; with --remote, the run's name")
     parser.add_argument("--remote", metavar="ADDRESS", help="read what was pushed to this remote, and nothing here")
-    parser.add_argument("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: runs)")
+    parser.add_runs_folder()
     values = parser.parse(argv)
     if values.remote is not None:
         if values.checkpoint_dir is not None:

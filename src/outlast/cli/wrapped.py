@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from outlast.cli.parser import Parser, seconds
+from outlast.cli.parser import Parser, seconds, whole
 from outlast.config.units import parse_seconds
 from outlast.errors import UsageError
 from outlast.integrations.child import SIGNALS
@@ -51,12 +51,7 @@ def add_flags(parser: Parser) -> None:
     )
     add("--nproc", type=ranks, default=1, metavar="N", help="processes with the variables of torchrun (default: 1)")
     add("--remote", metavar="ADDRESS", help="push checkpoints there, and continue from there (default: OUTLAST_REMOTE)")
-    add("--checkpoint-dir", metavar="PATH", help="folder that holds the run folders (default: OUTLAST_ROOT, or runs)")
-
-
-def root_of(given: str | None) -> Path:
-    """The folder that holds the run folders."""
-    return Path(given or os.environ.get("OUTLAST_ROOT") or "runs")
+    parser.add_runs_folder()
 
 
 def budget_of(text: str | None) -> float | None:
@@ -85,9 +80,7 @@ def _interval(text: str) -> float:
 
 def ranks(text: str) -> int:
     """The value of --nproc."""
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST_RANKS:
-        raise argparse.ArgumentTypeError(f"is {text}; expected 1 to {_MOST_RANKS}")
-    return int(text)
+    return whole(text, 1, _MOST_RANKS)
 
 
 def name_of(given: str | None, words: Sequence[str]) -> str:

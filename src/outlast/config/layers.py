@@ -8,6 +8,7 @@ even 0 or false, means "not given". Limits are not a layer: afterwards, they red
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,7 @@ def resolve(
     limits: Mapping[str, float | None] | None = None,
     limits_of: str = "this machine",
     flags: Mapping[str, str | bool] | None = None,
+    variables: Mapping[str, str] | None = None,
     environment_file: Path | None = None,
     data_file: Path | None = None,
     model_file: Path | None = None,
@@ -114,6 +116,7 @@ def resolve(
         limits: name of a limit -> the largest value of the fields that declare this limit.
         limits_of: the environment of these limits, for origins.
         flags: dotted key -> text (or a boolean) as given on the command line.
+        variables: dotted key -> the environment variable that gives its value; an empty one does not count.
         environment_file: preferences of this environment, or None.
         data_file: values of the `data` section, or None.
         model_file: values of the `model` section, or None.
@@ -128,6 +131,7 @@ def resolve(
     layers: list[Layer] = [
         _places_layer(stored, known),
         file_layer(environment_file, "environment", known),
+        _variables_layer(variables or {}),
         _stored_layer(stored, known),
         file_layer(data_file, "data", known),
         file_layer(model_file, "model", known),
@@ -151,6 +155,11 @@ def find_file(name: str) -> Path | None:
     """
     places = (Path("configs"), Path(__file__).parents[1] / "configs", Path(__file__).parents[3] / "configs")
     return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def _variables_layer(variables: Mapping[str, str]) -> Layer:
+    found = {key: (os.environ.get(name), Origin("environment", name)) for key, name in variables.items()}
+    return {key: LayerValue(value, origin) for key, (value, origin) in found.items() if value}
 
 
 def _stored_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -> Layer:

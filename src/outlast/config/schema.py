@@ -156,7 +156,10 @@ class Config(Section):
     """Fields of every recipe: folders, device, saves, logs, publication, and the budget."""
 
     checkpoint_dir: Path = setting(
-        Path("runs"), "folder that holds the run folders", on_resume="session", aliases=("checkpoint_root",)
+        Path("runs"),
+        "folder that holds the run folders (or OUTLAST_ROOT)",
+        on_resume="session",
+        aliases=("checkpoint_root",),
     )
     log_dir: Path | None = setting(
         None, "folder for a CSV copy of each run's metrics", on_resume="session", aliases=("log_root",)

@@ -137,6 +137,11 @@ class RunFolder:
         ]
 
 
+def runs_root(given: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that holds the run folders: the given one, or that of OUTLAST_ROOT, or "runs"."""
+    return Path(given or os.environ.get("OUTLAST_ROOT") or "runs")
+
+
 def check_run_id(run_id: str) -> str:
     """Return run_id if it can name a folder everywhere; raises UsageError otherwise."""
     if not RUN_ID.fullmatch(run_id):

@@ -182,7 +182,7 @@ def session_name(run_id: str, number: int | None = None) -> str:
 def command_for(folder: RunFolder, verb: str, *flags: str) -> str:
     """The command for a verb on a launched run."""
     root = folder.path.parent
-    place = () if root == Path("runs") else ("--checkpoint-dir", root)
+    place = () if root == layout.runs_root() else ("--checkpoint-dir", root)
     return command("outlast", verb, folder.path.name, *flags, *place)
 
 

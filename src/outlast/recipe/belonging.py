@@ -9,7 +9,7 @@ from typing import Any
 
 from outlast.checkpoint import CheckpointStore
 from outlast.errors import OutlastError, UsageError
-from outlast.folder import plain, reading
+from outlast.folder import layout, plain, reading
 from outlast.folder.layout import RunFolder
 from outlast.folder.schemas import RUN
 from outlast.recipe.lookup import as_stage
@@ -40,7 +40,9 @@ def check(folder: RunFolder, recipe: Recipe, attached: Iterable[Path] = ()) -> N
     if recipe.stage and chain and chain["stage"] != recipe.stage.name:
         name = () if chain["name"] == recipe.name else ("--experiment-name", chain["name"])
         root = (
-            () if folder.path.parent.resolve() == Path("runs").resolve() else ("--checkpoint-dir", folder.path.parent)
+            ()
+            if folder.path.parent.resolve() == layout.runs_root().resolve()
+            else ("--checkpoint-dir", folder.path.parent)
         )
         again = command("outlast", "train", own, "--stage", recipe.stage.name, *name, *root)
         raise UsageError(

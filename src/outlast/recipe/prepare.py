@@ -32,6 +32,9 @@ from outlast.run.run import Run
 from outlast.tracking import Sink
 from outlast.tracking.sinks.tracker import tracker
 
+VARIABLES = {"checkpoint_dir": "OUTLAST_ROOT"}
+"""Key of a config -> the environment variable that gives its value, where no file and no flag does."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -106,6 +109,7 @@ def prepare(recipe: Recipe, request: Request) -> PreparedRun:
             limits={"cores": environment.limits.cores},
             limits_of=f"environment {cores}" if cores else environment.name,
             flags=request.flags,
+            variables=VARIABLES,
             environment_file=environment_file,
             data_file=request.data_config,
             model_file=request.model_config,

@@ -38,11 +38,13 @@ class Report:
     Attributes:
         path: the file.
         size: its bytes.
+        runs: how many it shows, in full or as a row.
         told: sentences about what it does not contain.
     """
 
     path: Path
     size: int
+    runs: int
     told: list[str]
 
 
@@ -96,7 +98,7 @@ def report(
         page = document(found)
     durable.make_folder(target.parent)
     durable.write_file(target, [page])
-    return Report(target, len(page), told)
+    return Report(target, len(page), len(infos), told)
 
 
 def in_full(infos: Sequence[RunInfo]) -> tuple[list[RunInfo], list[RunInfo]]:

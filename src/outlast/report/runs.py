@@ -59,7 +59,9 @@ class RunInfo:
 
     @property
     def step(self) -> int:
-        """The step of the newest checkpoint."""
+        """The step of the newest checkpoint; that of its end for a finished run whose checkpoints were deleted."""
+        if self.newest is None and self.status == "finished":
+            return max((attempt["end"].get("step") or 0 for attempt in self.attempts if "end" in attempt), default=0)
         return self.newest.step if self.newest else 0
 
     @functools.cached_property

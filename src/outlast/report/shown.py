@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from outlast.config.units import is_finite
 from outlast.errors import OutlastError, UnknownName, UsageError
-from outlast.folder.layout import RunFolder
+from outlast.folder.layout import RunFolder, runs_root
 from outlast.report.curves import draw_curves
 from outlast.report.runs import read_run
 from outlast.report.thinning import Curves
@@ -38,12 +39,12 @@ def show(name: str | Path, *, root: str | Path | None = None, interval: float = 
     Raises:
         UsageError: this is no notebook, the interval is not positive, or matplotlib is not installed.
     """
-    if not interval > 0:
+    if not is_finite(interval) or not interval > 0:
         raise UsageError(f"interval is {interval!r}; expected more than 0 seconds.")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError("Drawing curves needs matplotlib: pip install 'outlast[plots]'.")
     display = _display()
-    folder = Path(name) if os.sep in str(name) else Path(root or os.environ.get("OUTLAST_ROOT") or "runs") / name
+    folder = Path(name) if os.sep in str(name) else runs_root(root) / name
     folder = folder.resolve()
     if before := _shown.pop(folder, None):
         before.stop()

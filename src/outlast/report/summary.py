@@ -286,8 +286,11 @@ def _list(value: Any) -> Sequence[Any]:
 
 
 def differing(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The configuration values in which runs differ: key, and one value per run (None if it has no such key)."""
+    """The configuration values in which runs differ: key, and one value per run (None if it has no such key).
+
+    A run without a configuration, as of a script, differs in none.
+    """
     tables = [{each["key"]: each["value"] for each in run["config"]} for run in runs]
     keys = list(dict.fromkeys(key for table in tables for key in table))
-    rows = [{"key": key, "values": [table.get(key) for table in tables]} for key in keys]
-    return [row for row in rows if len(set(row["values"])) > 1]
+    apart = [key for key in keys if len({table.get(key) for table in tables if table}) > 1]
+    return [{"key": key, "values": [table.get(key) for table in tables]} for key in apart]

@@ -237,8 +237,9 @@ def test_ctrl_c_ends_the_relay_and_not_the_session(provider: LocalProvider, tmp_
 
 def test_no_secret_is_written_down(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "planted-secret-1")
-    monkeypatch.setenv("OUTLAST_ROOT", str(tmp_path / "elsewhere"))
-    record = launch(provider, prepared(), Terms(options={"session": 120.0}))
+    own = prepared()
+    monkeypatch.setenv("OUTLAST_ROOT", str(tmp_path / "elsewhere"))  # a session has its own folder
+    record = launch(provider, own, Terms(options={"session": 120.0}))
     list(follow(provider, record, pause=0.1))
     assert state_of(provider, record) == "stopped"
     texts = [path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()]

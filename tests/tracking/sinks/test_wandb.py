@@ -76,6 +76,10 @@ def test_a_folder_that_was_uploaded_and_deleted_is_not_sent_again(opened, tmp_pa
     send(tmp_path, open_client(), "wandb")
     (folder,) = (tmp_path / "r").glob("trackers/wandb/wandb/offline-run-*")
     shutil.rmtree(folder)
+    client = open_client()
+    assert send(tmp_path, client, "wandb").lines == 0
+    (note,) = client.notes
+    messages.said(note, "tracking/wandb-uploaded", place=str(tmp_path / "r/trackers/wandb"))
     train(opened, 9)
     send(tmp_path, open_client(), "wandb")
     assert [step for step, _ in shown(tmp_path / "r")["value"]] == [7, 8, 9]

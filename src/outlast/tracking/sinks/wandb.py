@@ -76,7 +76,8 @@ class WandB:
         self.notes = [f"the run is written to {self._place}; upload it with: wandb sync {pattern}"]
         there = self._sent_offline(self._place / "wandb", run.uid)
         if isinstance(self._name, str) and plain.kind_of(self._place / "wandb" / Path(self._name).name) is None:
-            return max(there, last)  # it was uploaded and deleted
+            self.notes = [f"{self._place} no longer holds what was written there before; it is taken as uploaded"]
+            return max(there, last)
         return there
 
     def _opened(self) -> Any:
