@@ -6,6 +6,7 @@ fetched from an address that the user gives, with the hash that the user gives.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -77,11 +78,16 @@ def fetch(values: Namespace, tell: Callable[[int, int], None]) -> Iterable[str]:
         outlast.DataError: there is no hash, or what came has another; see `download` and `unpack`.
     """
     folder: Path = values.folder
-    known = (values.sha256 or "").lower()
+    if values.sha256 is None:
+        raise outlast.DataError(
+            "--from needs --sha256 HASH too. `sha256sum FILE` prints it where the file is; without it, nobody knows "
+            "whether what comes is what was meant."
+        )
+    known = values.sha256.lower()
     if not re.fullmatch(r"[0-9a-f]{64}", known):
         raise outlast.DataError(
             f"--sha256 is {values.sha256!r}; expected 64 hexadecimal digits. `sha256sum FILE` prints them where the "
-            "file is; without them, nobody knows whether what comes is what was meant."
+            "file is."
         )
     if _recorded(folder).get("sha256") == known:
         yield f"{folder} has the files of {known[:12]} already. To fetch them again, remove it."
@@ -96,7 +102,12 @@ def fetch(values: Namespace, tell: Callable[[int, int], None]) -> Iterable[str]:
     base = values.address[: len(values.address) - len(values.address.rpartition("/")[2])]
     one = File(unquote(values.address.rpartition("/")[2]), None, known)
     most = int(values.most * _GB)
-    download(base, [one], incoming, tell, most=most)
+    try:
+        download(base, [one], incoming, tell, most=most)
+    except outlast.DataError:
+        with contextlib.suppress(OSError):
+            incoming.rmdir()  # only if nothing is in it that could be continued
+        raise
     came = incoming / one.path
     size = came.stat().st_size
     if is_archive(name):

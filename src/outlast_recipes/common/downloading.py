@@ -134,7 +134,7 @@ def _receive(
             break
         except urllib.error.HTTPError as error:
             error.close()
-            reason = f"{error.code} {error.reason}"
+            reason = f"{error.code} {_words(error.reason)}"
             if error.code == _NOTHING_MORE and part.size:
                 break  # all of it is there, as the hash will say
             if error.code not in _PASSING:
@@ -142,7 +142,7 @@ def _receive(
                     f"{place} was refused: {reason}. Check the address; --from names another one."
                 ) from error
         except (OSError, http.client.HTTPException) as error:  # urllib's errors and broken connections
-            reason = str(getattr(error, "reason", "") or error or type(error).__name__)
+            reason = _words(getattr(error, "reason", "") or error or type(error).__name__)
         empty = 0 if part.size - before >= _PIECE else empty + 1
         if empty == TRIES:
             raise outlast.DataError(
@@ -189,6 +189,11 @@ def _once(place: Source, file: File, part: Partial, heard: Callable[[int, int], 
         )
     if whole is not None and part.size < whole:
         raise ConnectionError(f"{part.size} of {whole} bytes came")
+
+
+def _words(reason: object) -> str:
+    """What a server or a library said, on one line and not longer than a sentence."""
+    return " ".join(str(reason).split())[:200]
 
 
 def _check_room(part: Partial, file: File) -> None:

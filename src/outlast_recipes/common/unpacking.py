@@ -28,6 +28,7 @@ MOST_FILES = 1_000_000
 _PIECE = 2**20
 _HEADER = 2**24  # bytes that are read at once at most
 _LONGEST = 240  # bytes of a name, which every file system takes
+_DEEPEST = 100  # folders in each other
 _BROKEN = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError,
     ValueError, OverflowError,
@@ -78,6 +79,8 @@ def unpack(archive: Path, folder: Path, *, most: int, progress: Callable[[int, i
             whole = Path(place) / "data"
             whole.mkdir()
             count = _unpack(archive, whole, most, progress)
+            if not count:
+                raise outlast.DataError(f"{archive} holds no file. Nothing was unpacked.")
             if folder.exists():
                 folder.rmdir()
             whole.replace(folder)
@@ -145,7 +148,13 @@ def _copied(archive: Path, member: Member, target: Path, left: int) -> Iterator[
 def _below(archive: Path, name: str) -> Path | None:
     """The path of a member below the folder; None for the folder itself."""
     parts = PurePosixPath(name)
-    wrong = not name or name.startswith("/") or "\\" in name or any(ord(letter) < 32 for letter in name)
+    wrong = (
+        len(parts.parts) > _DEEPEST
+        or not name
+        or name.startswith("/")
+        or "\\" in name
+        or any(ord(letter) < 32 for letter in name)
+    )
     for part in parts.parts:
         stem = part.partition(".")[0].strip().casefold()
         wrong = wrong or part == ".." or ":" in part or stem in _RESERVED or part[-1] in " ."

@@ -103,7 +103,7 @@ def test_a_file_that_is_no_archive_is_put_there(address: str, tmp_path: Path) ->
     ("more", "code", "words"),
     [
         ([], 1, "The data of skeleton cannot be fetched without you."),
-        (["--from", "{address}/a.zip"], 1, "--sha256 is None; expected 64 hexadecimal digits."),
+        (["--from", "{address}/a.zip"], 1, "--from needs --sha256 HASH too."),
         (["--from", "{address}/a.zip", "--sha256", "12"], 1, "--sha256 is '12'; expected 64 hexadecimal digits."),
         (["--from", "{address}/a.zip", "--sha256", "0" * 64], 1, "has another content"),
         (["--from", "{address}/", "--sha256", "0" * 64], 1, "expected the address of a file"),
@@ -126,6 +126,8 @@ def test_what_cannot_be_fetched_is_one_sentence(
     assert words in err
     assert err.count("\n") == 1
     assert not folder.exists()
+    left = [each for each in tmp_path.rglob("*") if "out" in str(each.relative_to(tmp_path))]
+    assert not [each for each in left if each.is_dir() and not any(each.iterdir())], "no empty folder stays"
 
 
 def test_a_folder_that_is_there_is_left_as_it_is(

@@ -137,6 +137,17 @@ def test_a_refusal_is_told_at_once(server: Server, tmp_path: Path) -> None:
     assert server.asked.count("b.dot") == 1
 
 
+def test_what_a_server_says_is_one_line_and_short(server: Server, tmp_path: Path) -> None:
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.0 404 No" + b"\tfile" * 1000 + b"\r\n\r\n")
+
+    server.replies["b.dot"] = reply
+    with pytest.raises(outlast.DataError, match="404 No file file") as found:
+        get(server, tmp_path)
+    assert "\t" not in str(found.value)
+    assert len(str(found.value)) < 500
+
+
 def test_a_link_is_not_written_through(server: Server, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     (tmp_path / "data").mkdir()

@@ -84,11 +84,18 @@ def test_files_and_folders_are_made(tmp_path: Path, name: str) -> None:
         "x ",
         "a\nb",
         "y" * 250,
+        "/".join("y" * 101),
     ],
 )
 def test_paths_that_are_none_refuse_all_of_it(tmp_path: Path, make: object, name: str) -> None:
     archive = make(tmp_path / ("a.zip" if make is zipped else "a.tar"), "good.txt", name)  # type: ignore[operator]
     refuse(archive, tmp_path, "is no path below a folder")
+
+
+@pytest.mark.parametrize("make", [zipped, tarred])
+def test_an_archive_without_a_file_is_refused(tmp_path: Path, make: object) -> None:
+    archive = make(tmp_path / ("a.zip" if make is zipped else "a.tar"))  # type: ignore[operator]
+    refuse(archive, tmp_path, "holds no file")
 
 
 @pytest.mark.parametrize(
