@@ -41,6 +41,8 @@ class Counter:
         self.names: list[str] = []
         self.real = {name: getattr(os, name) for name in OPERATIONS}
         self.descriptors: dict[int, str] = {}
+        self.elsewhere: dict[int, str] = {}
+        self.synced: set[str] = set()
         self.disk: Disk | None = None
         self.alone = threading.RLock()
         self.over = False
@@ -115,6 +117,7 @@ class Counter:
             self.point("open", mine)
         descriptor = self.real["open"](path, flags, mode, dir_fd=dir_fd)
         self.descriptors.pop(descriptor, None)
+        self.elsewhere[descriptor] = str(path)
         if mine or os.fspath(path) == self.root:
             self.descriptors[descriptor] = mine or self.root
             if self.disk and writes:
@@ -135,6 +138,8 @@ class Counter:
             self.point("fsync", mine)
             if self.disk:
                 self.disk.synced(mine)
+        elif not self.drop_fsync:
+            self.synced.add(self.elsewhere.get(descriptor, ""))
 
     def do_ftruncate(self, descriptor, size):
         mine = self.mine(descriptor)
@@ -163,7 +168,10 @@ class Counter:
             self.point("link", mine)
         self.real["link"](source, target, **folders)
         if mine and self.disk:
-            self.disk.linked(self.mine(source), mine)
+            if own := self.mine(source):
+                self.disk.linked(own, mine)
+            else:
+                self.disk.came(mine, synced=str(source) in self.synced)
 
     def _change(self, name, note, path, *more, dir_fd=None):
         mine = self.mine(path, dir_fd)

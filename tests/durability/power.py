@@ -101,6 +101,11 @@ class Disk:
         """A file got a second name."""
         self._folder(target).change({os.path.basename(target): self.node(source)})
 
+    def came(self, path: str, *, synced: bool) -> None:
+        """A file of another folder got a second name here."""
+        node = Node(self._keep(path), os.path.getsize(path) if synced else 0)
+        self._folder(path).change({os.path.basename(path): node})
+
     def removed(self, path: str) -> None:
         self._folder(path).change({os.path.basename(path): None})
 

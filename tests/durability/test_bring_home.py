@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from outlast.checkpoint import CheckpointStore
+from outlast.folder import durable
 from outlast.remote.gather import bring_home
 from tests.durability.crash import Counter, attempt
 from tests.folders import place, walk
@@ -50,8 +51,10 @@ def id_of_events(root: Path, number: int) -> str:
     return json.loads((root / f"r/attempts/{number:04d}.events.jsonl").read_text())["attempt"]
 
 
-@pytest.mark.parametrize("way", ["kill", "power"])
-def test_every_fourth_point(homes: Path, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("way", "links"), [("kill", True), ("power", True), ("power", False)])
+def test_every_fourth_point(homes: Path, tmp_path: Path, way: str, links: bool, monkeypatch) -> None:
+    if not links:  # the copy is in another file system
+        monkeypatch.setattr(durable, "link_file", lambda *_: False)
     killed(homes, tmp_path, way, 4, monkeypatch)
 
 

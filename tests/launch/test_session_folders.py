@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
+import py_compile
+import re
+import shutil
+import subprocess
+import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from outlast.folder import records
 from outlast.launch import sessionfolders
-from outlast.launch.provider import Handle, State
+from outlast.launch.bundle import Bundle
+from outlast.launch.provider import Handle, Request, State, Terms
 from outlast.launch.sessionfolders import FolderProvider, lines
 
 
@@ -91,3 +99,97 @@ def test_the_files_of_a_session_that_runs_are_neither_given_nor_deleted(tmp_path
     assert [each.name for each in sessions.outputs({"session": "s"})] == ["file"]
     sessions.clear({"session": "s"})
     assert not (tmp_path / "s/work").exists()
+
+
+PACKED = {
+    "outlast/a.py": "x = 1\n",
+    "outlast/run/b.py": "y = 2\n",
+    "outlast_recipes/c.py": "",
+    "recipe/r.py": "z = 3\n",
+}
+
+
+def packed(contents: dict[str, str]) -> Bundle:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, text in contents.items():
+            archive.writestr(name, text)
+    return Bundle(data.getvalue(), tuple(contents))
+
+
+def shared(one: Path, other: Path) -> set[str]:
+    """The files that are the same ones in both folders, and compiled ones by their folder."""
+    return {
+        str(path.relative_to(one))
+        for path in one.rglob("*")
+        if path.is_file() and (other / path.relative_to(one)).is_file() and path.samefile(other / path.relative_to(one))
+    }
+
+
+def test_the_code_of_outlast_is_shared_with_the_session_before_and_that_of_the_user_is_not(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in "123")
+    sessionfolders._unpack(packed(PACKED), first, None)
+    for name in ("outlast/a.py", "outlast/run/b.py", "recipe/r.py"):
+        py_compile.compile(str(first / name))
+    (first / "outlast/__pycache__/strange.txt").write_text("")
+    sessionfolders._unpack(packed(PACKED), second, first)
+    compiled = {f"outlast/{name}" for name in ("__pycache__/a.cpython-311.pyc", "run/__pycache__/b.cpython-311.pyc")}
+    compiled = {name.replace("cpython-311", sys.implementation.cache_tag) for name in compiled}
+    assert shared(first, second) == compiled | {name for name in PACKED if name.startswith("outlast")}
+    assert not (second / "recipe/__pycache__").exists()
+    (second / "outlast/a.py").write_text("x = 9\n")  # of the same size, by whoever looks into a session
+    sessionfolders._unpack(packed(PACKED), third, second)
+    assert (third / "outlast/a.py").read_text() == "x = 1\n"
+    assert shared(second, third) == shared(first, second) - {"outlast/a.py"}
+    assert {name: (third / name).read_text() for name in PACKED} == PACKED
+
+
+def test_what_python_compiled_of_shared_code_is_used(tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    contents = {"outlast/__init__.py": "", "outlast/a.py": "x = 1\n"}
+    ask = [sys.executable, "-v", "-c", "import outlast.a"]
+    told = []
+    for folder, before in ((first, None), (second, first)):
+        sessionfolders._unpack(packed(contents), folder, before)
+        environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": ""}
+        told.append(subprocess.run(ask, env=environment, cwd=folder, capture_output=True, text=True, check=True).stderr)
+    assert [re.search(r"code object from .*outlast/a\.py", each) is not None for each in told] == [True, False]
+    assert re.search(r"matches .*2/outlast/a\.py", told[1])
+
+
+@pytest.mark.parametrize("gone", ["links", "code", "a file"])
+def test_code_that_cannot_be_shared_is_unpacked(gone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    sessionfolders._unpack(packed(PACKED), first, None)
+    py_compile.compile(str(first / "outlast/a.py"))
+    if gone == "links":
+
+        def refused(*_: object, **__: object) -> None:
+            raise OSError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refused)
+    elif gone == "code":
+        shutil.rmtree(first)
+    else:
+        (first / "outlast/a.py").unlink()
+        (first / "outlast/a.py").symlink_to(first / "outlast/run/b.py")
+    sessionfolders._unpack(packed(PACKED), second, first)
+    assert {name: (second / name).read_text() for name in PACKED} == PACKED
+    assert not (second / "outlast/a.py").is_symlink()
+
+
+def test_only_the_same_bundle_is_shared(tmp_path: Path) -> None:
+    sessions = sessionfolders.SessionFolders(tmp_path, "a test", records.table())
+
+    def create(name: str, bundle: Bundle, after: str) -> Path:
+        handle = {"session": after} if after else None
+        asked = Request(name, "r", bundle, {"budget": 1}, Terms(), after=handle)
+        return sessions.create({"session": name}, asked, {"cwd": "."}) / "code"
+
+    one = create("one", packed(PACKED), "")
+    two = create("two", packed(PACKED), "one")
+    other = create("other", packed({**PACKED, "recipe/r.py": "z = 4\n"}), "two")
+    assert "outlast/a.py" in shared(one, two)
+    assert shared(two, other) == set()
+    (tmp_path / "two/session.json").write_text("{")
+    assert shared(two, create("last", packed(PACKED), "two")) == set()

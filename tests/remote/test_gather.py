@@ -4,6 +4,7 @@ it is."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -658,11 +659,80 @@ def test_a_checkpoint_elsewhere_is_read_once(home: Path, tmp_path: Path, monkeyp
         return real(self, name, start, stop)
 
     monkeypatch.setattr(FolderRemote, "get", get)
+    monkeypatch.setattr(durable, "link_file", lambda *_: False)
     bring_home(place(home), [tmp_path / "away"])
     arrays = [name for name in asked if name.endswith((".safetensors", "state.json"))]
     assert sorted(arrays) == sorted(
         f"checkpoints/step-00000006/{name}" for name in ("rng.safetensors", "state.json", "walk.safetensors")
     )
+
+
+def files(folder: Path) -> dict[str, os.stat_result]:
+    """The data of a checkpoint."""
+    return {path.name: path.stat() for path in folder.iterdir() if path.name != "MANIFEST.json"}
+
+
+def test_data_that_a_session_left_in_the_same_file_system_is_not_copied(home: Path, tmp_path: Path) -> None:
+    walk(tmp_path / "away", stop=6)
+    bring_home(place(home), [tmp_path / "away"])
+    there, here = (files(root / "r/checkpoints/step-00000006") for root in (tmp_path / "away", home))
+    assert there.keys() == here.keys()
+    assert all(there[name].st_ino == here[name].st_ino for name in there)
+    journals = [root / "r/journal.jsonl" for root in (tmp_path / "away", home)]
+    assert not journals[0].samefile(journals[1]), "a journal grows in place"
+    assert walk(home, stop=8).resumed_from == 6
+    shutil.rmtree(tmp_path / "away")
+    opened, damaged = CheckpointStore(place(home)).open_newest()
+    assert (opened.checkpoint.step, damaged) == (8, [])
+
+
+@pytest.mark.parametrize("why", ["another file system", "another user", "no hard links", "a link"])
+def test_data_that_cannot_have_a_second_name_is_copied(
+    why: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walk(tmp_path / "away", stop=6)
+    place_of = tmp_path / "away/r/checkpoints/step-00000006"
+    if why == "another user":
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    elif why == "another file system":
+        monkeypatch.setattr(os, "link", failing(errno.EXDEV))
+    elif why == "no hard links":
+        monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    else:
+        (place_of / "state.json").rename(tmp_path / "state.json")
+        (place_of / "state.json").symlink_to(tmp_path / "state.json")
+    told = bring_home(place(home), [tmp_path / "away"]).told
+    if why == "a link":
+        assert CheckpointStore(place(home)).newest_step() < 6, "no link is followed"
+        assert any("state.json" in words for words in told)
+        return
+    there, here = (files(root / "r/checkpoints/step-00000006") for root in (tmp_path / "away", home))
+    assert all(there[name].st_ino != here[name].st_ino for name in there)
+    assert walk(home, stop=8).resumed_from == 6
+
+
+def failing(number: int):
+    def link(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return link
+
+
+def test_a_file_that_was_exchanged_while_it_got_a_second_name_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    real = os.link
+    monkeypatch.setattr(os, "link", lambda source, target: real(tmp_path / "b", target))
+    assert not durable.link_file(tmp_path / "a", tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    monkeypatch.undo()
+    assert durable.link_file(tmp_path / "a", tmp_path / "c")
+    assert (tmp_path / "c").samefile(tmp_path / "a")
+    assert not durable.link_file(tmp_path / "b", tmp_path / "c"), "a name that is taken"
+    assert (tmp_path / "c").read_text() == "a"
+    assert not durable.link_file(tmp_path / "none", tmp_path / "d")
 
 
 def test_a_run_in_a_folder_remote_is_copied(home: Path, tmp_path: Path) -> None:

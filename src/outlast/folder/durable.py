@@ -21,6 +21,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+from outlast.errors import UnsafeFolder
 from outlast.folder import records
 from outlast.folder.hashing import Buffer, WrittenFile, hash_pieces
 from outlast.folder.layout import MANIFEST, TEMPORARY
@@ -138,6 +139,34 @@ def create_file(path: Path, pieces: Iterable[Buffer]) -> WrittenFile:
         remove_file(temporary)
     sync_folder(path.parent)
     return written
+
+
+def link_file(source: Path, target: Path) -> bool:
+    """Give a plain file of this user a second name; its contents are made durable, the name by the caller.
+
+    For files that nobody changes in place. Returns False, and nothing has changed, if the file is of another user, who
+    might; if the target's file system is another one; or if it has no hard links.
+    """
+    if not hasattr(os, "geteuid"):  # Windows
+        return False
+    try:
+        descriptor = open_plain(source)
+    except (UnsafeFolder, OSError):
+        return False
+    try:
+        state = os.fstat(descriptor)
+        if state.st_uid != os.geteuid() or state.st_dev != os.stat(target.parent).st_dev:  # noqa: PTH116
+            return False
+        os.fsync(descriptor)
+        os.link(source, target)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    if os.path.samestat(state, os.lstat(target)):
+        return True
+    remove_file(target)  # something else has got the source's name meanwhile
+    return False
 
 
 def _write_pieces(descriptor: int, pieces: Iterable[Buffer], path: Path) -> WrittenFile:

@@ -16,7 +16,9 @@ import abc
 import functools
 import io
 import math
+import os
 import shutil
+import stat
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +27,7 @@ from typing import Any
 
 from outlast.errors import CorruptCheckpoint, LaunchRefused, OutlastError, UnknownName, UsageError
 from outlast.folder import durable, layout, plain, reading, records
-from outlast.launch.bundle import own_recipe
+from outlast.launch.bundle import Bundle, own_recipe
 from outlast.launch.keeper import LOG, write
 from outlast.launch.provider import Handle, Line, Output, Quota, Request, State
 
@@ -33,6 +35,9 @@ _LINE = 1 << 16  # most bytes of a log line; a longer line is split
 _GLANCE = 0.5  # seconds between two looks for the record of an end
 _NEAR = 0.02  # the same once the training has written its exit code, so that only its process has still to end
 _SOON = 30.0  # seconds that this may take
+_SHARED = ("outlast/", "outlast_recipes/")  # in a bundle; what else is in it is the user's
+_UNPACKED = 315532800.0
+"""The time of their files, 1980: a file of another time was changed after it was unpacked."""
 _WORDS = ("completed", "failed", "cancelled", "timed-out", "out-of-memory", "lost")
 END = records.form(
     {
@@ -104,7 +109,7 @@ class SessionFolders:
         shutil.rmtree(coming, ignore_errors=True)
         try:
             self._fill(coming, folder, request)
-            write(coming / "session.json", dict(about))
+            write(coming / "session.json", {**about, "bundle": request.bundle.hash})
             begun()
             coming.rename(folder)
         except OSError as error:
@@ -116,8 +121,9 @@ class SessionFolders:
         """Write code, inputs and request. The paths in them are those after the rename."""
         for name in ("code", "inputs", "work"):
             (coming / name).mkdir(parents=True)
-        with zipfile.ZipFile(io.BytesIO(request.bundle.data)) as archive:
-            archive.extractall(coming / "code")
+        before = self.of(request.after) if request.after else None
+        same = before if before and _bundle_of(before) == request.bundle.hash else None
+        _unpack(request.bundle, coming / "code", same / "code" if same else None)
         if request.after:
             (coming / "inputs/after").symlink_to(Path("../..") / self.of(request.after).name / "work")
         for name, path in request.files.items():
@@ -144,6 +150,68 @@ class SessionFolders:
         folder.rename(going)  # atomic, so that no session has only some of its records
         durable.remove_any(going)
         return [folder.name]
+
+
+def _bundle_of(folder: Path) -> str:
+    """The hash of a session's bundle; empty if it is not known."""
+    return str((read(folder / "session.json", records.table()) or {}).get("bundle", ""))
+
+
+def _unpack(bundle: Bundle, code: Path, before: Path | None) -> None:
+    """Unpack a bundle.
+
+    Files of outlast and its recipes that an earlier session has unpacked, and nobody has changed, get a second name
+    instead, and so does what Python has compiled of them. The user's own files are never shared.
+
+    Args:
+        bundle: the bundle.
+        code: where to.
+        before: where an earlier session has unpacked the same bundle, or None.
+    """
+    made: set[Path] = set()
+    with zipfile.ZipFile(io.BytesIO(bundle.data)) as archive:
+        for info in archive.infolist():
+            target, shared = code / info.filename, info.filename.startswith(_SHARED)
+            if target.parent not in made:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                made.add(target.parent)
+            if shared and before and _linked_unchanged(before / info.filename, info.file_size, target):
+                continue
+            target.write_bytes(archive.read(info))
+            if shared:
+                os.utime(target, (_UNPACKED, _UNPACKED))
+    if before:
+        for place in made:
+            _link_compiled(place, code, before)
+
+
+def _link_compiled(place: Path, code: Path, before: Path) -> None:
+    """Share what Python has compiled of a folder of outlast. It names the time and size of its source."""
+    inside = place.relative_to(code)
+    compiled = before / inside / "__pycache__"
+    if f"{inside.as_posix()}/".startswith(_SHARED) and plain.kind_of(compiled) == "folder":
+        (place / "__pycache__").mkdir()
+        for each in compiled.glob("*.pyc"):
+            _linked(each, place / "__pycache__" / each.name)
+
+
+def _linked_unchanged(path: Path, size: int, target: Path) -> bool:
+    """Share a plain file of this size and of the time that unpacking gave it; returns whether it was shared."""
+    try:
+        state = os.lstat(path)
+    except OSError:
+        return False
+    unchanged = stat.S_ISREG(state.st_mode) and (state.st_size, state.st_mtime) == (size, _UNPACKED)
+    return unchanged and _linked(path, target)
+
+
+def _linked(path: Path, target: Path) -> bool:
+    """Give a file a second name; returns whether that was possible."""
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        return False
+    return True
 
 
 class FolderProvider(abc.ABC):

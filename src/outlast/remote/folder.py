@@ -106,6 +106,10 @@ class FolderRemote(Remote):
                     "name."
                 )
 
+    def link(self, name: str, target: Path) -> bool:
+        """Give an object a second name in a folder, as `durable.link_file` does."""
+        return durable.link_file(self._path(name), target)
+
     def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes of an object, as `Remote.get` says."""
         if start < 0 or (stop is not None and stop < start):

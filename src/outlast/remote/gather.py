@@ -125,7 +125,7 @@ def bring_home(folder: RunFolder, inputs: Iterable[Path], remotes: Iterable[Push
     brought = GatherResult()
     attached = copies_of(folder.path.name, inputs, brought.told)
     brought.told += [sentence for copy in attached for sentence in _strange(copy)]
-    places = [Place.at(copy.path) for copy in attached]
+    places = [Place.at(copy.path, left=True) for copy in attached]
     for pushed in remotes:
         brought.told += pushed.told
         places.append(pushed.place)

@@ -76,16 +76,22 @@ class Incoming:
         self._move()
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Copy a checkpoint and read the copy; of one that does not verify nothing is left.
+        """Copy a checkpoint, or give its files second names, and read it; of one that does not verify nothing is left.
 
         Raises:
             CorruptCheckpoint: it does not verify.
         """
+        ready = self.ready.checkpoint(checkpoint.step)
+        with contextlib.suppress(CorruptCheckpoint):  # which the copy finds again, and names
+            if self.source.link_checkpoint(checkpoint, self.ready.checkpoints):
+                open_checkpoint(ready)
+                return
+        durable.remove_folder(ready)
         try:
             self.source.copy_checkpoint(checkpoint, self.ready.checkpoints)
-            open_checkpoint(self.ready.checkpoint(checkpoint.step))
+            open_checkpoint(ready)
         except CorruptCheckpoint:
-            durable.remove_folder(self.ready.checkpoint(checkpoint.step))
+            durable.remove_folder(ready)
             raise
 
     def config(self) -> str | None:

@@ -5,7 +5,7 @@ What is read of it is bounded and typed, and what is copied is compared with its
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,15 +49,22 @@ class Place:
     Args:
         remote: what holds it: a remote, or what looks like one.
         prefix: what its names there begin with, such as "NAME/".
+        link: gives a file there a second name and returns whether it did, where that is as good as a copy.
     """
 
-    def __init__(self, remote: Source, prefix: str = "") -> None:
-        self.remote, self.prefix = remote, prefix
+    def __init__(self, remote: Source, prefix: str = "", link: Callable[[str, Path], bool] | None = None) -> None:
+        self.remote, self.prefix, self._link = remote, prefix, link
 
     @classmethod
-    def at(cls, folder: Path) -> Place:
-        """A run folder of this machine."""
-        return cls(FolderRemote(folder, writes=False))
+    def at(cls, folder: Path, *, left: bool = False) -> Place:
+        """A run folder of this machine.
+
+        Args:
+            folder: the run folder.
+            left: whether a session has left it, so that nothing in it changes any more.
+        """
+        remote = FolderRemote(folder, writes=False)
+        return cls(remote, link=remote.link if left else None)
 
     def address(self, name: str = "") -> str:
         """The address of the run, or of one of its files, for messages."""
@@ -152,6 +159,21 @@ class Place:
                 f"{self.address(name)} has {words}; the manifest says {expected.size} bytes of known hashes. It was "
                 "not copied."
             )
+
+    def link_checkpoint(self, checkpoint: Checkpoint, checkpoints: Path) -> bool:
+        """Give the data of a checkpoint that a session has left here second names, and copy its manifest.
+
+        Nothing is compared: the caller reads it. Returns False if that cannot be; what was made then is left.
+        """
+        files = checkpoint.manifest["files"]
+        if self._link is None or any("shared" in entry for entry in files.values()):
+            return False
+        folder = checkpoint.path.name
+        durable.make_folder(checkpoints / folder)
+        if not all(self._link(f"{CHECKPOINTS}/{folder}/{name}", checkpoints / folder / name) for name in files):
+            return False
+        self.copy(f"{CHECKPOINTS}/{folder}/{MANIFEST}", checkpoints / folder / MANIFEST)
+        return True
 
     def copy_checkpoint(self, checkpoint: Checkpoint, checkpoints: Path) -> None:
         """Copy exactly the files that a manifest names, of all ranks, each compared with it.
