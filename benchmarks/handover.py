@@ -5,7 +5,10 @@
 Both train the same model with PyTorch, save the same bytes, end after some steps, and go on in a new job. `bare` writes
 its state with safetensors, ends with 75, whereupon its job calls sbatch, and reads the state back. outlast is a relay.
 The programs of Slurm are planted: sbatch starts the script at once, so a queue takes no part. Pairs in alternating
-order; prints JSON: medians of seconds on the clock and of a core, and the median of the ratios within a pair.
+order; prints JSON: medians of seconds on the clock and of a core, the median of the ratios within a pair, and the
+seconds of each part, by the moment that ends it (see `PARTS`).
+
+Both import the same, save before the clock starts, and read the same bytes; `bare` verifies nothing and keeps one copy.
 """
 
 from __future__ import annotations
@@ -25,7 +28,23 @@ from pathlib import Path
 STEPS, JOBS = 2, 4
 """Steps of a job, and jobs of a run; so there are three handovers."""
 
+PARTS = (
+    ("exit", "the training has written its exit code"),
+    ("end.json", "its process has ended"),
+    ("submitted", "sbatch is called"),
+    ("job.json", "the job's keeper runs"),
+    ("training.json", "the training's process is started"),
+    ("code", "the user's code begins"),
+    ("torch", "torch is imported"),
+    ("opened", "the checkpoint is found and verified; the user builds the model"),
+    ("built", "the model and the optimizer exist"),
+    ("loaded", "they have the checkpoint's state"),
+    ("first", "the first step is done"),
+)
+"""The moments of a handover; `bare` has only some of them."""
+
 SBATCH = """#!/bin/bash
+echo submitted $(date +%s.%N) >> $NOTES
 script="${@: -1}"
 number=$(( $(cat {root}/jobs 2>/dev/null || echo 0) + 1 ))
 echo $number > {root}/jobs
@@ -46,11 +65,14 @@ done < {root}/submitted
 
 MODEL = """
 import os, sys, time
-import torch
 
 def note(word):
     with open(os.environ["NOTES"], "a") as file:
         file.write(f"{word} {time.time():.6f}\\n")
+
+note("code")
+import torch
+note("torch")
 
 SIZE = int(os.environ["WIDTH"])
 
@@ -70,7 +92,9 @@ BARE = """
 import json
 from safetensors.torch import load_file, save_file
 
+note("opened")
 model, optimizer = make()
+note("built")
 step = 0
 train_step(model, optimizer) if not os.path.exists("state.json") else None
 if os.path.exists("state.json"):
@@ -80,6 +104,7 @@ if os.path.exists("state.json"):
     moments = {name: found[name] for name in ("exp_avg", "exp_avg_sq")}
     optimizer.load_state_dict({"state": {0: {"step": torch.tensor(float(step)), **moments}},
                                "param_groups": optimizer.state_dict()["param_groups"]})
+note("loaded")
 last = step + STEPS
 while step < last:
     train_step(model, optimizer)
@@ -98,8 +123,11 @@ RECIPE = """
 import outlast
 
 def train(run, config):
+    note("opened")
     model, optimizer = make()
+    note("built")
     run.track(model=model, optimizer=optimizer)
+    note("loaded")
     first = True
     try:
         for step in run.steps(STEPS * JOBS):
@@ -145,14 +173,36 @@ def handovers(root: Path) -> list[float]:
     return [first - end for end, first in zip(ends, firsts[1:], strict=False)]
 
 
+def parts(root: Path) -> dict[str, float]:
+    """Median seconds of each part of a handover: from the moment before it to the one that ends it."""
+    moments = [(word, float(at)) for word, at in map(str.split, (root / "notes").read_text().splitlines())]
+    names = [name for name, _ in PARTS]
+    moments += [
+        (path.name, path.stat().st_mtime)
+        for path in (root / "runs/.jobs").glob("*/*")
+        if path.name in names and path.name not in ("code", "work")
+    ]
+    moments.sort(key=lambda moment: moment[1])
+    found: dict[str, list[float]] = {}
+    ends = [at for word, at in moments if word == "end"]
+    firsts = [at for word, at in moments if word == "first"]
+    for end, first in zip(ends, firsts[1:], strict=False):
+        before = end
+        for word, at in moments:
+            if end < at <= first:
+                found.setdefault(word, []).append(at - before)
+                before = at
+    return {name: round(statistics.median(found[name]), 3) for name in names if name in found}
+
+
 def core(root: Path) -> float:
     """Seconds of a core that the jobs took, for each job."""
     used = [sum(map(float, line.split())) for line in (root / "core").read_text().splitlines() if line[0].isdigit()]
     return sum(used) / JOBS
 
 
-def bare(root: Path, megabytes: float) -> tuple[float, float]:
-    """Seconds of a handover on the clock, and of a core a job."""
+def bare(root: Path, megabytes: float) -> tuple[float, float, dict[str, float]]:
+    """Seconds of a handover on the clock, and of a core a job; and those of each part on the clock."""
     variables = prepare(root, megabytes)
     (root / "train.py").write_text(f"{MODEL}\nSTEPS, JOBS = {STEPS}, {JOBS}\n{BARE}")
     (root / "job.sh").write_text(
@@ -164,10 +214,10 @@ def bare(root: Path, megabytes: float) -> tuple[float, float]:
         if time.monotonic() > end:
             raise SystemExit("the bare script did not end")
         time.sleep(0.1)
-    return statistics.median(handovers(root)), core(root)
+    return statistics.median(handovers(root)), core(root), parts(root)
 
 
-def relayed(root: Path, megabytes: float) -> tuple[float, float]:
+def relayed(root: Path, megabytes: float) -> tuple[float, float, dict[str, float]]:
     """The same of a relay."""
     variables = prepare(root, megabytes)
     (root / "wide").mkdir()
@@ -180,12 +230,16 @@ def relayed(root: Path, megabytes: float) -> tuple[float, float]:
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
     own = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return statistics.median(handovers(root)), core(root) + own / JOBS
+    return statistics.median(handovers(root)), core(root) + own / JOBS, parts(root)
+
+
+def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {name: round(statistics.median(each[name] for each in rounds), 2) for name in rounds[0]}
 
 
 def main(rounds: int, megabytes: float) -> None:
     """Measure and print."""
-    found: dict[str, list[tuple[float, float]]] = {"bare": [], "outlast": []}
+    found: dict[str, list[tuple[float, float, dict[str, float]]]] = {"bare": [], "outlast": []}
     for number in range(rounds):
         pair = [("bare", bare), ("outlast", relayed)]
         for name, measure in pair if number % 2 else reversed(pair):
@@ -201,6 +255,7 @@ def main(rounds: int, megabytes: float) -> None:
                 "load": os.getloadavg()[0],
                 "seconds": {name: round(statistics.median(each), 2) for name, each in clock.items()},
                 "core": {name: round(statistics.median(each), 2) for name, each in cores.items()},
+                "parts": {name: _medians([each[2] for each in pairs]) for name, pairs in found.items()},
                 "ratio": round(
                     statistics.median(a / b for a, b in zip(clock["outlast"], clock["bare"], strict=True)), 2
                 ),

@@ -65,6 +65,21 @@ def open_checkpoint(
     Raises:
         CorruptCheckpoint: a file is missing or has another size or hash; the message names it.
     """
+
+    def read_file(places: Sequence[Path], written: WrittenFile) -> tuple[memoryview, dict[str, Array]]:
+        place, data = _read(places, written, mend=mend)
+        return data, tensors.decode(data, place)
+
+    return _open(path, parts, ranks, read_file)
+
+
+def _open(
+    path: Path,
+    parts: Collection[str] | None,
+    ranks: Ranks | None,
+    read_file: Callable[[Sequence[Path], WrittenFile], tuple[memoryview, dict[str, Array]]],
+) -> OpenedCheckpoint:
+    """As `open_checkpoint`; `read_file` gets the paths of a file of arrays, and returns its contents and its arrays."""
     checkpoint = read_manifest(path)
     count = int(checkpoint.manifest.get("ranks", 1))
     rank = ranks.rank % count if ranks else 0
@@ -78,9 +93,9 @@ def open_checkpoint(
         for name, entry in checkpoint.manifest["files"].items():
             if name.endswith(TENSORS) and (_part(name, entry), entry.get("rank", 0)) == (part, owner):
                 written = WrittenFile.from_json(entry)
-                place, data = _read(checkpoint.paths[name], written, mend=mend)
+                data, arrays = read_file(checkpoint.paths[name], written)
                 images.setdefault(part, []).append((data, written))
-                found |= tensors.decode(data, place)
+                found |= arrays
         return found
 
     states: dict[int, StateRecord] = {}
@@ -88,7 +103,7 @@ def open_checkpoint(
     for name, entry in checkpoint.manifest["files"].items():
         owner, part = entry.get("rank", 0), _part(name, entry)
         if not name.endswith(TENSORS):
-            place, data = _read(checkpoint.paths[name], WrittenFile.from_json(entry), mend=mend)
+            place, data = _read(checkpoint.paths[name], WrittenFile.from_json(entry))
             states[owner] = StateRecord.read(bytes(data), place, checkpoint.step, owner)
         elif owner in read_now and (parts is None or part in parts):
             held.setdefault(owner, {})[part] = arrays_of(owner, part)
@@ -147,11 +162,27 @@ def _blocks(
 
 
 def verify(path: Path) -> Checkpoint:
-    """Read and hash every file of a checkpoint; raises CorruptCheckpoint as `open_checkpoint` does."""
-    return open_checkpoint(path).checkpoint
+    """Read and hash every file of a checkpoint; raises CorruptCheckpoint as `open_checkpoint` does.
+
+    It takes little memory, however large the arrays are.
+    """
+    return _open(path, None, None, _check).checkpoint
 
 
-def _read(places: Sequence[Path], expected: WrittenFile, *, mend: bool) -> tuple[Path, memoryview]:
+def _check(places: Sequence[Path], expected: WrittenFile) -> tuple[memoryview, dict[str, Array]]:
+    """Check a file of arrays, from the first of its paths that verifies. The arrays have no data."""
+    for place in places:
+        try:
+            header = hashing.check_file(place, expected, tensors.header_size)
+        except CorruptCheckpoint:
+            if place == places[-1]:
+                raise
+            continue
+        return memoryview(b""), tensors.decode(header, place, size=expected.size)
+    raise AssertionError  # a file has at least one path
+
+
+def _read(places: Sequence[Path], expected: WrittenFile, *, mend: bool = False) -> tuple[Path, memoryview]:
     """Read a file from the first of its paths that verifies."""
     for number, place in enumerate(places):
         try:

@@ -74,41 +74,48 @@ def encode(arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = Non
             yield arrays[name].data
 
 
-def decode(data: Buffer, path: Path) -> dict[str, Array]:
+def header_size(data: memoryview) -> int:
+    """Bytes of the header of a file that begins like this, as far as the format allows."""
+    return 8 + min(_HEADER_LIMIT, int.from_bytes(data[:8], "little"))
+
+
+def decode(data: Buffer, path: Path, *, size: int | None = None) -> dict[str, Array]:
     """Return the arrays of a safetensors file as views into `data`. Nothing is copied.
 
     Args:
-        data: contents of the whole file.
+        data: contents of the whole file; with `size`, only of its beginning, and the arrays then have no data.
         path: path of the file, for messages.
+        size: size of the file in bytes; None: that of `data`.
 
     Raises:
         CorruptCheckpoint: the header does not match the data.
     """
     view = memoryview(data)
+    size = len(view) if size is None else size
     length = int.from_bytes(view[:8], "little") if len(view) >= 8 else -1
-    if not 2 <= length <= min(_HEADER_LIMIT, len(view) - 8):
+    if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
         raise CorruptCheckpoint(f"{path} does not begin with a safetensors header.")
     header = records.parse(bytes(view[8 : 8 + length]), path)
     header.pop("__metadata__", None)
-    body, arrays, end = view[8 + length :], {}, 0
+    body, left, arrays, end = view[8 + length :], size - 8 - length, {}, 0
     try:
         records.check(header, _HEADER, path)
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            arrays[name], end = _array(entry, body, end)
+            arrays[name], end = _array(entry, body, left, end)
     except ValueError as error:
         raise CorruptCheckpoint(f"{path} has a safetensors header that cannot be read ({error}).") from error
-    if end != len(body):
-        raise CorruptCheckpoint(f"{path} holds {len(body)} bytes of data, which is not the size in its header.")
+    if end != left:
+        raise CorruptCheckpoint(f"{path} holds {left} bytes of data, which is not the size in its header.")
     return {name: arrays[name] for name in header}
 
 
-def _array(entry: Mapping[str, Any], body: memoryview, after: int) -> tuple[Array, int]:
-    """One array, which must begin where the previous one ended; and its end."""
+def _array(entry: Mapping[str, Any], body: memoryview, size: int, after: int) -> tuple[Array, int]:
+    """One array, which must begin where the previous one ended; and its end. `size`: bytes of data in the file."""
     dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if math.prod(max(length, 1) for length in shape) > records.LARGEST // 8:
         raise ValueError("a shape is larger than any array")
     expected = math.prod(shape) * ITEM_BITS[dtype] // 8
-    if end - start != expected or end > len(body):
+    if end - start != expected or end > size:
         raise ValueError(f"an array of {expected} bytes is given {end - start}")
     if start != after:
         raise ValueError("arrays are not contiguous")

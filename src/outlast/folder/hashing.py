@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from outlast.folder.plain import open_plain
 
 CHUNK = 16 * 2**20
 """Bytes written at a time and hashed together: part of the format. Large enough that calls are free."""
+
+_BLOCK = 2**20  # bytes that are read at a time where they are only checked, so that they stay in the processor's cache
 
 
 Buffer = bytes | bytearray | memoryview
@@ -74,27 +77,66 @@ def read_verified(path: Path, expected: WrittenFile, allocate: Callable[[int], m
     Raises:
         CorruptCheckpoint: it cannot be read, or has another length or another hash.
     """
+    with _expected(path, expected) as descriptor:
+        memory = allocate(expected.size)
+        for index, chunk in enumerate(_chunks(memory)):
+            _read_all(descriptor, chunk, path)
+            _compare(path, index, digest(chunk), expected)
+    return memory
+
+
+def check_file(path: Path, expected: WrittenFile, keep: Callable[[memoryview], int]) -> bytes:
+    """Check a file of any size chunk by chunk, in little memory; returns its beginning.
+
+    Args:
+        path: the file.
+        expected: what its manifest says.
+        keep: gets the first bytes, at most 1 MiB; returns how many bytes of the file to keep.
+
+    Raises:
+        CorruptCheckpoint: as in `read_verified`.
+    """
+    kept, wanted, done = bytearray(), 0, 0
+    hasher, block = xxhash.xxh3_128(), memoryview(bytearray(min(_BLOCK, max(1, expected.size))))
+    with _expected(path, expected) as descriptor:
+        while done < expected.size:
+            piece = block[: min(len(block), expected.size - done)]
+            _read_all(descriptor, piece, path)
+            hasher.update(piece)
+            wanted = wanted if done else min(keep(piece), expected.size)
+            if len(kept) < wanted:
+                kept += piece[: wanted - len(kept)]
+            done += len(piece)
+            if done % CHUNK == 0 or done == expected.size:
+                _compare(path, (done - 1) // CHUNK, hasher.hexdigest(), expected)
+                hasher.reset()
+    return bytes(kept)
+
+
+@contextlib.contextmanager
+def _expected(path: Path, expected: WrittenFile) -> Iterator[int]:
+    """Open a file that must have the expected size; raises CorruptCheckpoint for whatever goes wrong with it."""
     try:
         descriptor = open_plain(path)
         try:
             size = os.fstat(descriptor).st_size
             if size != expected.size:
                 raise CorruptCheckpoint(f"{path} has {size} bytes; the manifest says {expected.size}.")
-            memory = allocate(size)
-            for index, chunk in enumerate(_chunks(memory)):
-                _read_all(descriptor, chunk, path)
-                if index >= len(expected.xxh3_128) or digest(chunk) != expected.xxh3_128[index]:
-                    raise CorruptCheckpoint(
-                        f"{path} was changed after it was written: the hash of its bytes from {index * CHUNK} on does "
-                        "not match the manifest."
-                    )
+            yield descriptor
         finally:
             os.close(descriptor)
     except UnsafeFolder as error:
         raise CorruptCheckpoint(str(error)) from error
     except OSError as error:
         raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror}.") from error
-    return memory
+
+
+def _compare(path: Path, index: int, found: str, expected: WrittenFile) -> None:
+    if index >= len(expected.xxh3_128) or found != expected.xxh3_128[index]:
+        raise CorruptCheckpoint(
+            f"{path} was changed after it was written: the hash of its bytes from {index * CHUNK} on does "
+            "not match the manifest."
+        )
 
 
 def hash_beginning(path: Path, size: int) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from outlast.checkpoint import Checkpoint, CheckpointStore, Identity, open_checkpoint
+from outlast.checkpoint import Checkpoint, CheckpointStore, Identity, verify
 from outlast.errors import (
     ANOTHER_NAME,
     CheckpointError,
@@ -246,7 +246,7 @@ def _newest_good(folder: RunFolder, identity: Identity | None) -> Checkpoint | N
     store.identity = identity
     for checkpoint in store.newest_first():
         try:
-            return open_checkpoint(checkpoint.path).checkpoint
+            return verify(checkpoint.path)
         except CorruptCheckpoint:
             continue
     return None
@@ -313,6 +313,6 @@ def _stage_config(incoming: Incoming) -> list[str]:
 def _is_present(checkpoint: Checkpoint, target: RunFolder) -> bool:
     """Whether this checkpoint is already in the run folder, complete."""
     try:
-        return open_checkpoint(target.checkpoint(checkpoint.step)).checkpoint.digest == checkpoint.digest
+        return verify(target.checkpoint(checkpoint.step)).digest == checkpoint.digest
     except CheckpointError:
         return False

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from outlast.checkpoint import Checkpoint, CheckpointStore, open_checkpoint
+from outlast.checkpoint import Checkpoint, CheckpointStore, open_checkpoint, verify
 from outlast.errors import CorruptCheckpoint, ObjectMissing, OutlastError, RemoteUnavailable, SaveFailed
 from outlast.folder import durable, hashing, layout, plain
 from outlast.folder.layout import MANIFEST, SHARED, RunFolder
@@ -84,12 +84,12 @@ class Incoming:
         ready = self.ready.checkpoint(checkpoint.step)
         with contextlib.suppress(CorruptCheckpoint):  # which the copy finds again, and names
             if self.source.link_checkpoint(checkpoint, self.ready.checkpoints):
-                open_checkpoint(ready)
+                verify(ready)
                 return
         durable.remove_folder(ready)
         try:
             self.source.copy_checkpoint(checkpoint, self.ready.checkpoints)
-            open_checkpoint(ready)
+            verify(ready)
         except CorruptCheckpoint:
             durable.remove_folder(ready)
             raise

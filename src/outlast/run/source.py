@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.checkpoint import Checkpoint, CheckpointStore, open_checkpoint, read_manifest
+from outlast.checkpoint import Checkpoint, CheckpointStore, read_manifest, verify
 from outlast.errors import CheckpointError, CorruptCheckpoint
 from outlast.folder import layout, reading
 from outlast.folder.layout import RunFolder
@@ -48,7 +48,7 @@ def _newest_good(path: Path) -> Checkpoint:
     damaged = ""
     for checkpoint in CheckpointStore(RunFolder(path.resolve())).newest_first():
         try:
-            open_checkpoint(checkpoint.path)
+            verify(checkpoint.path)
         except CheckpointError as error:
             damaged = damaged or f" {error}"
         else:
