@@ -186,7 +186,8 @@ def test_a_run_with_that_variable_is_only_measured(tmp_path: Path, monkeypatch: 
 
 def test_the_last_step_is_not_made_and_devices_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stops: list[tuple[str, str]] = []
-    attempt: Any = SimpleNamespace(session=SimpleNamespace(request_stop=lambda *words: stops.append(words)))
+    session = SimpleNamespace(request_stop=lambda *words: stops.append(words))
+    attempt: Any = SimpleNamespace(session=session, ranks=SimpleNamespace(several=False))
     plan = measure.Plan(str(tmp_path), str(tmp_path / "record"), 50, 60.0, clock(), os.getpid())
     monkeypatch.setattr(measure.state, "wait_for_devices", lambda: time.sleep(0.05))
     one = measure.Measure(plan, attempt)
@@ -195,6 +196,13 @@ def test_the_last_step_is_not_made_and_devices_are_waited_for(tmp_path: Path, mo
         assert stops == []
         one.after_step(step)
     assert stops == [("budget", "4 steps are measured")]
+    attempt.ranks.several = True
+    one = measure.Measure(plan, attempt)
+    one.begin(0, 14)
+    for step in range(1, 4):
+        assert len(stops) == 1
+        one.after_step(step)
+    assert len(stops) == 2, "ten more steps may be made"
     noted = [json.loads(line) for line in (tmp_path / "record").read_text().splitlines()]
     assert all(each["seconds"] >= 0.05 for each in noted if each["kind"] == "step")
 

@@ -13,7 +13,9 @@ from outlast.errors import UsageError
 from outlast.run.session import Session
 
 PAUSE_SECONDS = 0.5  # between two questions; what a signal may wait for, besides the running step
-_STEPS = 10  # at most between two questions, because steps may become slower than they were
+STEPS = 10
+"""Steps at most between two questions, because steps may become slower than they were."""
+
 
 _STOPS = ("", "budget", "preempted", "cancelled")  # the last that any rank has counts for all
 _WISHES = ("", "time", "best", "asked")
@@ -81,6 +83,6 @@ class Agreement:
         self._stop = max(self._stop, *stops)
         if self._stop:
             self._session.agree(_STOPS[self._stop], f"rank {stops.index(max(stops))} has to stop")
-        self._every = min(_STEPS, max(1, int(1e6 * PAUSE_SECONDS / max(1, *paces))))
+        self._every = min(STEPS, max(1, int(1e6 * PAUSE_SECONDS / max(1, *paces))))
         self._asked, self._passed = time.perf_counter(), 0
         return _WISHES[max(wishes)] or None

@@ -17,6 +17,7 @@ from outlast import state
 from outlast.checkpoint.memory import peak
 from outlast.environment.base import clock
 from outlast.folder import durable
+from outlast.run.agreement import STEPS
 from outlast.run.plan import Asked, read
 from outlast.tracking import Sink
 
@@ -83,13 +84,15 @@ class Measure:
         Args:
             step: steps done.
             total: total number of steps. The last one is not made, unless it is the only one, so that the program does
-                not do what it does with a finished run.
+                not do what it does with a finished run. Several ranks agree to stop some steps later, so they ask
+                as many earlier.
         """
         software = {key: str(value) for key, value in state.software().items()}
         since = clock() - self._plan.begun
         note(self._plan.record, kind="begin", total=total, since=since, software=software)
         if total is not None:
-            self._steps = max(1, min(self._steps, total - step - 1))
+            later = STEPS if self._attempt.ranks.several else 0
+            self._steps = max(1, min(self._steps, total - step - 1 - later))
         self._at = time.perf_counter()
 
     def after_step(self, step: int) -> None:
