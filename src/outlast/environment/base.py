@@ -222,16 +222,20 @@ def ram(root: Path) -> int:
     return min([physical, *(limit for limit in stated if limit)])
 
 
+def affinity() -> int:
+    """CPU cores on which this process may run, whatever its share of them."""
+    known = getattr(os, "sched_getaffinity", None)
+    return len(known(0)) if known else os.cpu_count() or 1
+
+
 def cores(root: Path) -> int:
     """CPU cores this process may use: never more than its affinity and its cgroup quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    count = len(affinity(0)) if affinity else os.cpu_count() or 1
     quotas = [_quota2(path / "cpu.max") for path in cgroup2_folders(root)]
     folder = root / "sys/fs/cgroup/cpu"
     quota, period = _whole(folder / "cpu.cfs_quota_us"), _whole(folder / "cpu.cfs_period_us")
     if quota and period and quota > 0:
         quotas.append(quota / period)
-    allowed = min([float(count), *(share for share in quotas if share)])
+    allowed = min([float(affinity()), *(share for share in quotas if share)])
     return max(1, int(allowed))
 
 

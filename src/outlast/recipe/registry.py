@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from outlast.config.words import nearest
 from outlast.errors import UnknownName, UsageError
 from outlast.folder import hashing
+from outlast.recipe import threads
 from outlast.recipe.recipe import Recipe
 from outlast.terminal import command, shortened
 
@@ -138,12 +139,13 @@ def _changed(place: str) -> int:
 
 
 @contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Import frameworks without the cyclic garbage collector, and let it pass over what they have made.
+def _importing() -> Iterator[None]:
+    """Import frameworks: their threads are settled before, and the cyclic garbage collector passes over their objects.
 
-    While modules are imported it frees nothing, and looks through all of them again and again. At the end of the
+    While modules are imported the collector frees nothing, and looks through all of them again and again. At the end of the
     process it does that several times: a process that has imported torch then ends in a third of the time.
     """
+    threads.settle()
     if not gc.isenabled():  # as the user wants it, or because this one is in another
         yield
         return
@@ -160,7 +162,7 @@ def _installed(name: str) -> Recipe | None:
     if point is None:
         return None
     try:
-        with _without_collector():
+        with _importing():
             found = point.load()
     except ModuleNotFoundError as error:
         raise _needs(name, error) from error
@@ -185,7 +187,7 @@ def loaded(recipe: Recipe) -> Recipe:
             f"{recipe.code!r} is. Give the whole name of that module."
         )
     try:
-        with _without_collector():
+        with _importing():
             module = importlib.import_module(recipe.code, recipe.package or None)
     except ModuleNotFoundError as error:
         raise _needs(recipe.source or recipe.name, error) from error
@@ -236,7 +238,7 @@ def _from_file(path: Path, source: str) -> Recipe:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with _without_collector():
+        with _importing():
             spec.loader.exec_module(module)
     except ModuleNotFoundError as error:
         raise UsageError(f"{path} needs {error.name}, which is not installed.") from error
