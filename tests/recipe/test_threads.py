@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import outlast
 from outlast.recipe.threads import settle
+
+SOURCE = str(Path(outlast.__file__).parents[1])
 
 
 @pytest.fixture
@@ -55,9 +58,10 @@ def test_a_recipe_finds_them_set_before_its_framework_is_imported(tmp_path: Path
         "recipe = outlast.Recipe(name='own', summary='s', Config=outlast.Config, train=lambda run, config: None)\n"
     )
     own = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "GOMP", "KMP"))}
+    own |= {"OMP_DISPLAY_ENV": "true", "PYTHONPATH": SOURCE}
     done = subprocess.run(
         [sys.executable, "-m", "outlast", "config", str(tmp_path / "own.py")],
-        capture_output=True, text=True, cwd=tmp_path, env=own | {"OMP_DISPLAY_ENV": "true"}, check=True,
+        capture_output=True, text=True, cwd=tmp_path, env=own, check=True,
     )  # fmt: skip
     assert json.loads(done.stdout.splitlines()[0]) == {"policy": "passive", "torch": False}
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
