@@ -316,13 +316,13 @@ def test_a_rank_that_is_gone_ends_the_measurement(tmp_path: Path) -> None:
     assert found.words
 
 
-@pytest.mark.long
+@pytest.mark.slow  # start of two processes with torch
 def test_a_rank_that_is_gone_ends_it_though_another_hears_nothing_of_it(tmp_path: Path) -> None:
     found = together(tmp_path, replace(BOUNDS, within=100.0), stops="true", hangs="true")
     assert (found.why, found.words) == ("error", "it ended with exit code 9 after its steps")
 
 
-@pytest.mark.long
+@pytest.mark.slow  # start of two processes with torch
 def test_memory_of_all_ranks_counts_for_the_bound(tmp_path: Path) -> None:
     bounds = replace(BOUNDS, memory=900_000_000, why="what the test gives")  # a rank needs 400 MB, torch, and Python
     found = together(tmp_path, bounds, megabytes="100", wait="0.2")

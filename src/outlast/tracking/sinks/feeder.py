@@ -77,16 +77,15 @@ class Feeder:
             self._wait(LOOK)
         pause = 0.0
         while True:
-            over = self._over  # asked first: what the training wrote before it ended is seen below
             try:
-                self._send(feed, over=over)
+                self._send(feed, over=self._over)
                 self._note(client.notes)
                 pause = 0.0
             except Exception as error:  # noqa: BLE001 - whatever a tracker's library does
                 self._begun = False
                 pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
                 self._complain(error)
-            if over:
+            if self._over:  # only `_wait` changes it, so what the training wrote before its end is sent
                 break
             self._wait(pause or LOOK)
         with contextlib.suppress(Exception):
