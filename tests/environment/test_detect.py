@@ -246,9 +246,7 @@ def test_detection_changes_no_variable(tmp_path: Path) -> None:
 
 
 def test_no_internet_is_said_soon(monkeypatch) -> None:
-    from dataclasses import replace
-
-    found = replace(local.describe(), probe_host="no-such-host.invalid")
+    found = local.describe()._replace(probe_host="no-such-host.invalid")
     assert found.internet() is False
 
 

@@ -8,7 +8,6 @@ import html
 import json
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -296,7 +295,7 @@ def test_read_run_needs_nothing_of_the_page(folder: RunFolder) -> None:
 
 
 def test_budget_and_quota_of_each_attempt_are_recorded_and_shown(tmp_path: Path) -> None:
-    metered = replace(outlast.detect("local"), name="kaggle", quota="GPU")
+    metered = outlast.detect("local")._replace(name="kaggle", quota="GPU")
     for total, budget in ((3, 300.0), (6, None)):
         with outlast.open_run(
             "r", total_steps=total, root=tmp_path, progress="none", budget=budget, environment=metered

@@ -7,16 +7,14 @@ apart, so that they are never mixed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 MOST = 1000
 """Number of the newest entries of a lineage that are kept. Without a limit, manifests would grow with every attempt."""
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """The identity of a run. Its checkpoints are recognised by it.
 
     Attributes:
@@ -46,8 +44,7 @@ class Identity:
         )
 
 
-@dataclass(frozen=True)
-class History:
+class History(NamedTuple):
     """The origin of an attempt's checkpoints. Their manifests contain it.
 
     Attributes:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from outlast.checkpoint.policy import CheckpointFacts, Retention
 from outlast.config.units import is_finite
 from outlast.distributed.ranks import Ranks
 from outlast.errors import RankFailed, SaveFailed
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from outlast.checkpoint.history import History, Identity
     from outlast.checkpoint.listing import Listing
     from outlast.checkpoint.manifest import Checkpoint
+    from outlast.checkpoint.policy import CheckpointFacts, Retention
     from outlast.checkpoint.prune import Pruner
     from outlast.checkpoint.reading import OpenedCheckpoint
     from outlast.checkpoint.snapshot import Snapshot
@@ -58,7 +58,7 @@ class CheckpointStore:
         allowance: int | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        self.folder, self.allowance, self.retention = folder, allowance, retention or Retention()
+        self.folder, self.allowance, self._retention = folder, allowance, retention
         self.identity: Identity | None = None
         self.history: History | None = None
         self.nbytes = 0
@@ -67,6 +67,15 @@ class CheckpointStore:
         self._ranks = ranks or Ranks()
         self._made: tuple[Listing, Pruner] | None = None
         self._making = threading.Lock()  # a commit may run in a thread of its own
+
+    @property
+    def retention(self) -> Retention:
+        """The retention policy."""
+        if self._retention is None:
+            from outlast.checkpoint.policy import Retention
+
+            self._retention = Retention()
+        return self._retention
 
     @property
     def dropped(self) -> list[int]:
@@ -173,6 +182,8 @@ class CheckpointStore:
         value = metrics.get(keep.metric or "")
         if not keep.best or not is_finite(value):
             return False
+        from outlast.checkpoint.policy import CheckpointFacts
+
         known = [self.best] if self.best else []
         known += [CheckpointFacts(coming.step, dict(coming.metrics))] if coming else []
         return keep.is_new_best(value, known)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 _LARGEST = sys.float_info.max
 
@@ -68,8 +67,7 @@ def format_bytes(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """An interval in steps, epochs or seconds. If several are given, the first one counts."""
 
     steps: int | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from outlast.environment import colab, gcp, kaggle, local, slurm
@@ -42,5 +41,5 @@ def detect(name: str = "auto", *, root: Path = Path("/")) -> Environment:
         found = local.describe(root)
     if slurm.detected():
         found = slurm.inside(found)
-    found = replace(stated(found), detected=at)
+    found = stated(found)._replace(detected=at)
     return found if name in ("auto", found.name) else found.named(name)

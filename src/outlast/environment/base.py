@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
+from typing import NamedTuple
 
 from outlast.errors import UsageError
 from outlast.terminal import shortened
@@ -30,8 +31,7 @@ Notice = Callable[[Event], str | None]
 """Waits until the platform announces the end of the session, or the event is set; returns the reason, or None."""
 
 
-@dataclass(frozen=True)
-class Gpu:
+class Gpu(NamedTuple):
     """One GPU: memory in bytes, and whether it computes in bfloat16 (compute capability 8.0 or later)."""
 
     name: str
@@ -39,8 +39,7 @@ class Gpu:
     bf16: bool
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """Hard facts of this machine. They are not a config layer: a value over a limit is clamped or refused.
 
     Attributes:
@@ -58,8 +57,8 @@ class Limits:
     cores: int
     gpus: tuple[Gpu, ...] = ()
     disk: int | None = None
-    places: Mapping[str, str] = field(default_factory=dict)
-    measured: Mapping[str, float | None] = field(default_factory=dict)
+    places: Mapping[str, str] = MappingProxyType({})
+    measured: Mapping[str, float | None] = MappingProxyType({})
 
     def within(self, bounds: Mapping[str, float], places: Mapping[str, str], age: float = 0.0) -> Limits:
         """These limits, none of them above its bound. A bound never makes a limit larger.
@@ -74,10 +73,9 @@ class Limits:
         wanted = {**bounds, **({"seconds": bounds["seconds"] - age} if "seconds" in bounds else {})}
         lower = {name: bound for name, bound in wanted.items() if (had := now[name]) is None or bound < had}
         most = lower.get("gpu_memory")
-        gpus = self.gpus if most is None else tuple(replace(g, memory=min(g.memory, int(most))) for g in self.gpus)
+        gpus = self.gpus if most is None else tuple(g._replace(memory=min(g.memory, int(most))) for g in self.gpus)
         whole = {name: int(lower[name]) for name in ("ram", "cores", "disk") if name in lower}
-        return replace(
-            self,
+        return self._replace(
             seconds=lower.get("seconds", self.seconds),
             gpus=gpus,
             places={**self.places, **{name: places[name] for name in lower}},
@@ -86,8 +84,7 @@ class Limits:
         )
 
 
-@dataclass(frozen=True)
-class Environment:
+class Environment(NamedTuple):
     """The environment of a session.
 
     Attributes:
@@ -108,7 +105,7 @@ class Environment:
 
     name: str
     limits: Limits
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = MappingProxyType({})
     secrets: tuple[str, ...] = ()
     inputs: tuple[Path, ...] = ()
     reserve: Callable[[int], float] = lambda _: 0.0
@@ -117,11 +114,11 @@ class Environment:
     probe_host: str = "example.com"
     quota: str | None = None
     age: float = 0.0
-    detected: float | None = field(default=None, compare=False)
+    detected: float | None = None
 
     def named(self, name: str) -> Environment:
         """The same machine with the name of another platform; the facts state this."""
-        return replace(self, name=name, facts={**self.facts, "detected": self.name})
+        return self._replace(name=name, facts={**self.facts, "detected": self.name})
 
     def internet(self, timeout: float = 1.0) -> bool:
         """Whether a connection to the outside can be opened now."""
@@ -183,8 +180,8 @@ def stated(found: Environment, environ: Mapping[str, str] = os.environ) -> Envir
                 f"OUTLAST_SESSION_ENDS is {ends[:60]!r}; expected a Unix time in seconds, such as "
                 f"{time.time() + 3600:.0f}."
             )
-        limits = replace(limits, seconds=left if limits.seconds is None else min(left, limits.seconds))
-    return replace(found, limits=limits, inputs=(*found.inputs, *_inputs(environ)))
+        limits = limits._replace(seconds=left if limits.seconds is None else min(left, limits.seconds))
+    return found._replace(limits=limits, inputs=(*found.inputs, *_inputs(environ)))
 
 
 def without_folder(environ: Mapping[str, str] = os.environ) -> list[str]:

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from outlast.environment.base import Environment, Gpu
 
@@ -35,11 +34,9 @@ def inside(found: Environment, environ: Mapping[str, str] = os.environ) -> Envir
         left.append(end - time.time())
     cores = _whole(environ, "SLURM_CPUS_ON_NODE") or limits.cores
     known = {name.removeprefix("SLURM_").lower(): environ[name] for name in _FACTS if environ.get(name)}
-    return replace(
-        found,
+    return found._replace(
         name="slurm" if found.name == "local" else found.name,
-        limits=replace(
-            limits,
+        limits=limits._replace(
             seconds=min((seconds for seconds in left if seconds is not None), default=None),
             cores=min(limits.cores, cores),
             ram=min(limits.ram, _memory(environ, cores) or limits.ram),

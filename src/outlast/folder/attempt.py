@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint
@@ -52,7 +51,6 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-@dataclass
 class AttemptRecord:
     """The record of the running attempt.
 
@@ -60,19 +58,22 @@ class AttemptRecord:
         folder: the run folder.
         number: counts from 1.
         record: what the file holds.
-        earlier: the records of the attempts before it.
         kept: whether it is written; not on ranks other than the first, whose work the first one's record stands for.
+
+    Attributes:
+        earlier: the records of the attempts before it.
         news: whether something was told since it was last written.
         begun: when it began, on time.monotonic.
     """
 
-    folder: RunFolder
-    number: int
-    record: dict[str, Any] = field(default_factory=dict)
-    earlier: list[dict[str, Any]] = field(default_factory=list)
-    kept: bool = True
-    news: bool = False
-    begun: float = field(default_factory=time.monotonic)
+    def __init__(
+        self, folder: RunFolder, number: int, record: dict[str, Any] | None = None, *, kept: bool = True
+    ) -> None:
+        self.folder, self.number, self.kept = folder, number, kept
+        self.record: dict[str, Any] = record or {}
+        self.earlier: list[dict[str, Any]] = []
+        self.news = False
+        self.begun = time.monotonic()
 
     @classmethod
     def begin(

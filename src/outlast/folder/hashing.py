@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
@@ -23,8 +22,7 @@ _BLOCK = 2**20  # bytes that are read at a time where they are only checked, so 
 Buffer = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True)
-class WrittenFile:
+class WrittenFile(NamedTuple):
     """A file as it was meant to be: its size in bytes, and the xxh3-128 (hex) of every CHUNK of it."""
 
     size: int

@@ -14,9 +14,8 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from outlast import terminal
 from outlast.checkpoint.store import CheckpointStore
@@ -46,8 +45,7 @@ _TORCHRUN = ("torchrun", "torch.distributed.run", "torch.distributed.launch")
 _LOOK = 0.2  # seconds between two looks at whether the command must stop
 
 
-@dataclass(frozen=True)
-class Wrapped:
+class Wrapped(NamedTuple):
     """A command, and how it is run.
 
     Attributes:
@@ -83,8 +81,7 @@ def digest_of(argv: Sequence[str], ranks: int) -> str:
     return hashing.digest("\0".join([str(ranks), *argv]).encode(errors="surrogateescape"))
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an attempt ended.
 
     Attributes:

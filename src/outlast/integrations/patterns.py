@@ -13,8 +13,8 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from outlast.errors import SaveFailed, UsageError
 from outlast.folder.layout import TEMPORARY
@@ -34,8 +34,7 @@ class FileChanged(SaveFailed):
     """A file was changed while it was copied into a checkpoint."""
 
 
-@dataclass(frozen=True)
-class KeptFile:
+class KeptFile(NamedTuple):
     """A file that matches a pattern, as it was when it was looked at.
 
     Attributes:
@@ -51,12 +50,12 @@ class KeptFile:
     mode: int
 
 
-@dataclass
 class Found:
     """The files that match, by path; and sentences about what matches and cannot be kept."""
 
-    files: dict[str, KeptFile] = field(default_factory=dict)
-    strange: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.files: dict[str, KeptFile] = {}
+        self.strange: list[str] = []
 
     @property
     def nbytes(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from outlast.config import find_file
@@ -27,4 +26,4 @@ def surroundings(name: str = "auto") -> tuple[Environment, Path | None]:
     inputs = environment.inputs
     if stated.inputs is not None and stated.inputs not in inputs:
         inputs = (*inputs, stated.inputs)
-    return replace(environment, limits=limits, inputs=inputs), file
+    return environment._replace(limits=limits, inputs=inputs), file

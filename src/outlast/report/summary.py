@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from outlast.config.paths import origin_without_folders, without_folders
@@ -189,7 +188,9 @@ def _attempts(info: RunInfo, attempts: Sequence[Mapping[str, Any]]) -> list[dict
                 "step": step,
                 "repeated": step - next_step if step is not None and next_step is not None and step > next_step else 0,
                 "error": text(end["error"]) if end.get("error") else None,
-                "spent": {name: value for name, value in asdict(spent).items() if value is not None} if spent else None,
+                "spent": {name: value for name, value in spent._asdict().items() if value is not None}
+                if spent
+                else None,
                 "advice": spent.sentences()[1:] if spent else [],
                 "differences": [text(each) for each in resume.get("differences", [])[:_TOLD]],
                 "changes": [text(each) for each in attempt.get("changes", [])[:_TOLD]],

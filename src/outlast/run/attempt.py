@@ -242,7 +242,7 @@ class Attempt:
             self.shown.add(self._events)
             if identity:
                 continued = -1 if resumed_from is None else resumed_from
-                self.following.begin(identity, self._record.record["id"], self.store.retention, continued)
+                self.following.begin(identity, self._record.record["id"], self.store, continued)
         self.watch.begin()
         self.shown.send("started", facts, without_secrets(self.config.record()["values"]) if self.config else {})
 

@@ -12,7 +12,7 @@ from outlast.run.session import Session, now
 from outlast.terminal import command
 
 if TYPE_CHECKING:
-    from outlast.checkpoint import Identity, Retention
+    from outlast.checkpoint import CheckpointStore, Identity
     from outlast.remote.follow import Destination, Follower
     from outlast.remote.revision import PushedRun
 
@@ -102,13 +102,13 @@ class FollowingRemote:
         )
         return [sentence]
 
-    def begin(self, identity: Identity, attempt: str, retention: Retention, continued: int) -> None:
+    def begin(self, identity: Identity, attempt: str, store: CheckpointStore, continued: int) -> None:
         """Start to push, when the loop begins.
 
         Args:
             identity: the identity of the run.
             attempt: the attempt's id.
-            retention: the retention policy.
+            store: the checkpoints here, with their retention policy.
             continued: step of the checkpoint that the attempt continues, -1 without one.
         """
         if self._follow is None or self._pushed is None:
@@ -122,7 +122,7 @@ class FollowingRemote:
             self._pushed,
             identity=identity,
             attempt=attempt,
-            removable=lambda kept: unpinned(self._folder, retention.removable(kept)),
+            removable=lambda kept: unpinned(self._folder, store.retention.removable(kept)),
             continued=continued,
             rate=self._follow.rate,
         )

@@ -170,7 +170,7 @@ def spent_in(folder: RunFolder, number: int, attempt: str | None) -> TimeSpent |
     return None
 
 
-_SPENT = tuple(TimeSpent.__dataclass_fields__)
+_SPENT = tuple(TimeSpent._fields)
 
 
 def _counting(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:

@@ -10,9 +10,8 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from outlast.folder import plain
 
@@ -30,8 +29,7 @@ PLACE = ("step", "epoch")
 """Keys of a line that are not metrics."""
 
 
-@dataclass(frozen=True)
-class Latest:
+class Latest(NamedTuple):
     """The last value of every metric.
 
     Attributes:

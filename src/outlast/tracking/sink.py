@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from outlast.tracking.timing import TimeSpent
 
@@ -15,8 +14,7 @@ _NEAR = 0.8  # likeness of two names, from which one may be meant for the other:
 _SECRET = re.compile(r"(?i)(^|[_.-])(api_?keys?|keys?|secrets?|tokens?|credentials?|passwords?|passwd)([_.-]|$)")
 
 
-@dataclass(frozen=True)
-class RunFacts:
+class RunFacts(NamedTuple):
     """The facts of a run when its loop begins.
 
     Attributes:
@@ -46,8 +44,7 @@ class RunFacts:
     artifacts: Path | None = None
 
 
-@dataclass(frozen=True)
-class SaveFacts:
+class SaveFacts(NamedTuple):
     """The facts of a committed checkpoint.
 
     Attributes:
@@ -67,8 +64,7 @@ class SaveFacts:
     staged: int = 0
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """The progress of a run, for a line on a screen.
 
     Attributes:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from outlast.config.units import format_seconds
 
@@ -22,8 +21,7 @@ _MUCH_DATA, _MUCH_EVALUATION, _MUCH_SAVES, _MUCH_STARTING = 0.10, 0.25, 0.05, 0.
 """Shares of the time above which advice is given."""
 
 
-@dataclass(frozen=True)
-class TimeSpent:
+class TimeSpent(NamedTuple):
     """Seconds of an attempt by activity; they add up to the total.
 
     Attributes:
@@ -50,7 +48,7 @@ class TimeSpent:
 
     def as_json(self) -> dict[str, Any]:
         """The values for an event, rounded to milliseconds."""
-        return {name: None if value is None else round(value, 3) for name, value in asdict(self).items()}
+        return {name: None if value is None else round(value, 3) for name, value in self._asdict().items()}
 
     def sentences(self, whose: str = "this attempt") -> list[str]:
         """The time by activity, in one line, and advice in at most two lines.
