@@ -116,3 +116,19 @@ def test_what_has_no_position_is_refused(with_huggingface: Any, tmp_path: Path) 
         made.train_dataset = Stream()
         with messages.raises(UsageError, "integrations/huggingface-no-position"):
             callback.train(made)
+
+
+def test_a_training_that_the_callback_does_not_see_is_refused(with_huggingface: Any, tmp_path: Path) -> None:
+    def given(run: outlast.Run, *callbacks: Any) -> Any:
+        return with_huggingface.trainer(tmp_path / "own", *callbacks, metric_for_best_model="loss")
+
+    with outlast.open_run("r", root=tmp_path, progress="none") as run:
+        callback = with_huggingface.OutlastCallback(run)
+        with messages.raises(UsageError, "integrations/huggingface-without-it"):
+            callback.train(given(run))
+        made = given(run, callback)
+        with messages.raises(UsageError, "integrations/huggingface-by-itself"):
+            made.train()
+        callback.train(given(run, callback))
+        with messages.raises(UsageError, "integrations/huggingface-again"):
+            callback.train(made)

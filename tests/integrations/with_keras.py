@@ -82,10 +82,27 @@ def fit_averaged(run: outlast.Run, stops: twins.Stops) -> None:
     fit(run, stops, network(optimizer))
 
 
-def fit_short(run: outlast.Run) -> None:
-    """Epochs that are shorter than the data."""
+def refuse(run: outlast.Run, name: str) -> None:
+    """What a resume would not continue exactly."""
     data = Batches(X, Y, batch_size=8)
-    network().fit(data, steps_per_epoch=4, shuffle=False, callbacks=[OutlastCallback(run, data)], verbose=0)
+    ours = OutlastCallback(run, X if name == "array" else data)
+    given = {"shuffle": False, "callbacks": [ours], "verbose": 0, "epochs": 2}
+    if name == "steps":
+        network().fit(data, steps_per_epoch=4, **given)
+    elif name == "samples":
+        Batches(X, Y[:5])
+    elif name == "data":
+        network().fit(Batches(X, Y, batch_size=8), **given)
+    elif name == "again":
+        model = network()
+        for _ in range(2):
+            model.fit(data, **given)
+    elif name == "last":
+        stops = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=9.0)
+        network().fit(data, **(given | {"epochs": 9, "callbacks": [ours, stops]}))
+
+
+REFUSED = ("steps", "array", "samples", "data", "again", "last")
 
 
 def alone(folder: Path, stop: int | None = None) -> np.ndarray:
@@ -115,11 +132,12 @@ if __name__ == "__main__":
     assert twins.train(place / "cut", fit) == twin  # finished: not trained again
     twin = twins.train(place / "averaged twin", fit_averaged)
     assert twins.train(place / "averaged", fit_averaged, (3, 8, 15)) == twin
-    try:
-        with outlast.open_run("short", root=place, progress="none") as run:
-            fit_short(run)
-    except UsageError as error:
-        print("refused:", error)
+    for name in REFUSED:
+        try:
+            with outlast.open_run(name, root=place, progress="none") as run:
+                refuse(run, name)
+        except UsageError as error:
+            print(f"refused {name}: {error}")
     own = alone(place / "own")
     alone(place / "stopped", stop=8)
     print("without:", np.abs(own - alone(place / "stopped")).max())

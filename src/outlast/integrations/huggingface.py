@@ -16,7 +16,8 @@ from torch.utils.data import IterableDataset
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState, TrainerState
 
-from outlast.errors import SessionEnded, UsageError
+from outlast.errors import SessionEnded
+from outlast.integrations import refusals
 from outlast.integrations.epochs import EpochLoader
 from outlast.run.run import Run
 
@@ -44,20 +45,18 @@ class OutlastCallback(transformers.TrainerCallback):
 
     def __init__(self, run: Run) -> None:
         self._run, self._done = run, -1  # steps that the run has counted
+        self._trainer: Any = None
 
     def train(self, trainer: transformers.Trainer) -> None:
         """Train to the end of the run, as `trainer.train()` does.
 
         Raises:
             SessionEnded: the session ends before; all is saved.
-            UsageError: the Trainer trains on several processes, or on an IterableDataset, which has no position.
+            UsageError: the Trainer trains on several processes, or on an IterableDataset, which has no position; or it
+                does not have this callback, or has trained with it before.
         """
-        if trainer.args.world_size > 1 or isinstance(trainer.train_dataset, IterableDataset):
-            what = "several processes" if trainer.args.world_size > 1 else "an IterableDataset, which has no position"
-            raise UsageError(
-                f"OutlastCallback was given a Trainer with {what}; expected one process and a dataset with a length. "
-                "Use `outlast run` around the script, which keeps the Trainer's own checkpoints."
-            )
+        endless = isinstance(trainer.train_dataset, IterableDataset)
+        refusals.check_trainer(trainer, self, endless=endless, again=self._done >= 0)
         self._trainer, self._loader = trainer, EpochLoader.like(trainer.get_train_dataloader(), _seed(trainer.args))
         trainer.get_train_dataloader = lambda: self._loader
         trainer._load_from_checkpoint = lambda *_, **__: None  # on_train_begin does
@@ -105,6 +104,7 @@ class OutlastCallback(transformers.TrainerCallback):
     def on_train_begin(
         self, args: Any, state: TrainerState, control: Any, model: Any, optimizer: Any, lr_scheduler: Any, **_: Any
     ) -> None:
+        refusals.check_begun(self._trainer)
         state.compute_steps(args, state.max_steps)  # where they are given as a part of all steps
         scaler = {"scaler": found} if (found := getattr(self._trainer.accelerator, "scaler", None)) else {}
         optimizer = getattr(optimizer, "optimizer", optimizer)

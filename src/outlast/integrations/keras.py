@@ -16,6 +16,7 @@ import numpy as np
 from keras.src.random.seed_generator import global_seed_generator  # it has no public name
 
 from outlast.errors import SessionEnded, UsageError
+from outlast.integrations import refusals
 from outlast.integrations.keras_data import Batches
 from outlast.run.run import Run
 from outlast.state import rng
@@ -40,17 +41,16 @@ class OutlastCallback(keras.callbacks.Callback):
 
     def __init__(self, run: Run, data: Batches, others: Sequence[keras.callbacks.Callback] = ()) -> None:
         super().__init__()
+        if not isinstance(data, Batches):
+            raise UsageError(f"OutlastCallback takes Batches, which fit() is given as well, and got {type(data)}.")
         self._run, self._data, self._others, self._per_epoch = run, data, others, len(data.sampler)
         self._done = self._step = -1  # steps that the run has counted; that Keras has done
         self._generators: dict[str, Any] | None = None
         self._quiet: warnings.catch_warnings[Any] | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if self.params["steps"] != self._per_epoch:
-            raise UsageError(
-                f"fit() was given epochs of {self.params['steps']} steps, and the data have {self._per_epoch} batches; "
-                "expected no steps_per_epoch=, and the same Batches in fit() and in OutlastCallback()."
-            )
+        refusals.check_fit(self._per_epoch, self.params["steps"], again=self._done >= 0)
+        self._reads = self._data.reads
         self.model._initial_epoch = self._run.step // self._per_epoch
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -72,6 +72,7 @@ class OutlastCallback(keras.callbacks.Callback):
             raise SessionEnded(self._run.session.reason or "budget")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        refusals.check_read(self._data.reads - self._reads)
         self._step = self._epoch * self._per_epoch + self._first + batch + 1
         if self._step % self._per_epoch == 0:
             self._generators = rng.capture()
@@ -88,6 +89,7 @@ class OutlastCallback(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         if self._done < 0:
             self._begin()  # all was done before
+        refusals.check_last(self._step, self._done)
         self.model._initial_epoch = 0
 
     def _begin(self) -> None:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from outlast.data.sampler import BatchSampler
+from outlast.errors import UsageError
 
 
 class Batches(keras.utils.PyDataset):
@@ -18,11 +19,23 @@ class Batches(keras.utils.PyDataset):
         batch_size: samples per batch.
         seed: decides the order.
         shuffle: False: in the order of the samples.
+
+    Attributes:
+        reads: number of batches that were asked for.
+
+    Raises:
+        UsageError: the arrays have different numbers of samples, or none.
     """
 
     def __init__(self, *arrays: Any, batch_size: int = 32, seed: int = 0, shuffle: bool = True) -> None:
         super().__init__()
         self._arrays, self._epoch, self._first, self._taken = tuple(map(np.asarray, arrays)), 0, 0, 0
+        if len({len(array) for array in self._arrays}) != 1:
+            raise UsageError(
+                f"Batches were given {' and '.join(str(len(each)) for each in self._arrays) or 'no'} samples; expected "
+                "arrays with one row for each sample, such as Batches(x, y)."
+            )
+        self.reads = 0
         self.sampler = BatchSampler(len(self._arrays[0]), batch_size, shuffle=shuffle, seed=seed)
 
     @property
@@ -37,6 +50,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, _: int) -> tuple[Any, ...]:
         indices = self.sampler.at(self._epoch, self._first + self._taken)
         self._taken += 1
+        self.reads += 1
         return tuple(array[indices] for array in self._arrays)
 
     def on_epoch_end(self) -> None:
