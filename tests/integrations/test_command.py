@@ -572,6 +572,27 @@ def test_what_is_not_needed_is_not_imported(resumed: bool, here: Path) -> None:
     assert not {*modules} & (never if resumed else never | new)
 
 
+LATE = """
+import sys
+from outlast.cli import main
+from outlast.integrations.child import Command
+ended = Command.finish_output
+def finish_output(command):
+    ended(command)
+    known.update(sys.modules)
+Command.finish_output, known = finish_output, set()
+main(["run", "--name", "x", "--keep", "out", "--", "sleep", "1"])
+print(*(name for name in sys.modules if name not in known))
+"""
+
+
+def test_what_the_end_needs_is_imported_while_the_command_runs(here: Path) -> None:
+    (here / "out").write_text("kept")
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=True)
+    assert steps() == [(1, "final")]
+    assert done.stdout.split() == []
+
+
 def test_a_command_that_deletes_its_run(capfd: pytest.CaptureFixture[str]) -> None:
     assert shell("rm -r runs; echo kept > out", "--keep", "out") == 1
     messages.said(capfd.readouterr().err, "integrations/run-gone")

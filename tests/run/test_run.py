@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -362,7 +361,7 @@ def test_a_run_of_an_earlier_kaggle_session_is_copied(opened, tmp_path: Path, he
             count_to(run, Counter(), stop_at=4)
         for path in inputs.rglob("*"):
             path.chmod(0o555 if path.is_dir() else 0o444)
-        with opened(root=root, total_steps=6, environment=replace(here, inputs=(inputs,))) as run:
+        with opened(root=root, total_steps=6, environment=here._replace(inputs=(inputs,))) as run:
             assert run.resumed_from == 4
             count_to(run, counter := Counter())
         assert counter.value == 21
@@ -376,7 +375,7 @@ def test_a_damaged_input_is_reported_and_the_older_one_taken(opened, tmp_path: P
     with pytest.raises(SessionEnded), opened(root=inputs, total_steps=6, save="2 steps") as run:
         count_to(run, Counter(), stop_at=4)
     (inputs / "r/checkpoints/step-00000004/state.json").write_text("{}")
-    with opened(root=tmp_path / "w", total_steps=6, environment=replace(here, inputs=(inputs,))) as run:
+    with opened(root=tmp_path / "w", total_steps=6, environment=here._replace(inputs=(inputs,))) as run:
         assert run.resumed_from == 2
         count_to(run, Counter())
     messages.said(attempts(tmp_path / "w")[1]["told"][0], "run/a-damaged-input-is-told-and", file="state.json")
@@ -798,7 +797,7 @@ def test_what_cannot_be_an_artifact_leaves_the_earlier_one(opened, tmp_path: Pat
 
 
 def test_a_platforms_allowance_is_kept(opened, here) -> None:
-    small = replace(here, limits=replace(here.limits, disk=17 * 2**20))
+    small = here._replace(limits=here.limits._replace(disk=17 * 2**20))
     with (
         messages.raises(SaveFailed, "run/mib-that-this-platform", size=17),
         opened(total_steps=2, environment=small) as run,
@@ -809,7 +808,7 @@ def test_a_platforms_allowance_is_kept(opened, here) -> None:
 
 
 def test_what_the_platforms_allowance_costs_is_reported(opened, tmp_path: Path, here) -> None:
-    small = replace(here, limits=replace(here.limits, disk=22 * 2**20))
+    small = here._replace(limits=here.limits._replace(disk=22 * 2**20))
     with opened(total_steps=4, environment=small, save="1 steps", keep=outlast.Retention(last=3)) as run:
         state = run.restore({"x": np.zeros(2**18)})
         for _ in run.steps():
@@ -825,7 +824,7 @@ def test_a_local_damaged_checkpoint_does_not_hide_a_good_one_elsewhere(opened, t
     with pytest.raises(SessionEnded), opened(root=tmp_path / "w", total_steps=6, keep=outlast.Retention(last=1)) as run:
         count_to(run, Counter(), stop_at=5)
     (tmp_path / "w/r/checkpoints/step-00000005/state.json").write_text("{}")
-    with opened(root=tmp_path / "w", total_steps=6, environment=replace(here, inputs=(tmp_path / "input",))) as run:
+    with opened(root=tmp_path / "w", total_steps=6, environment=here._replace(inputs=(tmp_path / "input",))) as run:
         assert run.resumed_from == 4
         count_to(run, Counter())
     assert [a["number"] for a in attempts(tmp_path / "w")] == [1, 2, 3]
@@ -840,7 +839,7 @@ def test_the_best_checkpoint_is_copied_too(opened, tmp_path: Path, here) -> None
             if step == 5:
                 run.session.request_stop("budget", "test")
     with opened(
-        root=tmp_path / "w", total_steps=6, keep=keep, environment=replace(here, inputs=(tmp_path / "input",))
+        root=tmp_path / "w", total_steps=6, keep=keep, environment=here._replace(inputs=(tmp_path / "input",))
     ) as run:
         run.track(counter=Counter())
         for _ in run.steps():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,7 +90,7 @@ def test_lines_of_others_are_left_out_or_typed(place: RunFolder) -> None:
 def test_no_attempt_takes_such_a_time(place: RunFolder, value: float) -> None:
     log = begun(place)
     log.timed(1, 1.0, SPENT)
-    log.timed(2, 1.0, replace(SPENT, training=value))
+    log.timed(2, 1.0, SPENT._replace(training=value))
     assert spent_in(place, 1, ID) == SPENT
 
 

@@ -148,15 +148,10 @@ def test_a_long_journal_is_cut_without_being_held(tmp_path: Path, monkeypatch) -
     assert again.path.read_bytes() == whole[: mark["bytes"]]
     again.path.write_bytes(whole[:100] + b"?" + whole[101:])
     tracemalloc.reset_peak()
-    messages.said(
-        again.rewind(mark, 30_000) or "",
-        "tracking/journal-does-not-match",
-        file="journal.jsonl",
-        step=30000,
-        kept=30000,
-    )
-    peaks = peak, tracemalloc.get_traced_memory()[1]
+    complaint = again.rewind(mark, 30_000) or ""
+    peaks = peak, tracemalloc.get_traced_memory()[1]  # before the messages are read, which are as long by now
     tracemalloc.stop()
+    messages.said(complaint, "tracking/journal-does-not-match", file="journal.jsonl", step=30000, kept=30000)
     assert max(peaks) < len(whole) / 2  # not the file, let alone its lines
     assert sum(1 for _ in reading.records(again.path)) == 29_999
     assert again.mark()["last"] == mark["last"]

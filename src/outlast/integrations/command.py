@@ -175,7 +175,7 @@ class WrappedAttempt:
         attempt.note(trained=True, total_steps=None, command=self._command)
         if opened:
             attempt.note(resume={"step": step, "grade": GRADE, "differences": []})
-        attempt.write()
+            attempt.write()  # else it is soon enough with the command's processes
         for sentence in self._session.listen():
             attempt.tell("warning", sentence)
         attempt.begin_events(step, None, step if opened else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -125,7 +126,8 @@ class Keeper:
 
     def prepare(self) -> None:
         """Import what a save needs, while the command runs: it then need not be waited for at the command's end."""
-        from outlast.integrations import collect  # noqa: F401
+        for name in ("checkpoint.listing", "checkpoint.newest", "checkpoint.prune", "integrations.collect"):
+            importlib.import_module(f"outlast.{name}")
 
     def save_if_due(self) -> None:
         """Save while the command runs, if that is due and the files are at rest."""
