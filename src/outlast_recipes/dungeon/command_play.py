@@ -33,6 +33,8 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     yield from HELP
     yield from _shown(game)
     for line in sys.stdin:
+        if set(line.strip().lower()) - {*SIDES, "x", "m", "q", " "}:
+            yield HELP[0]
         for letter in line.strip().lower():
             if letter == "q":
                 yield f"Left after {game.steps} rooms. Next: outlast play dungeon {values.file} --solution"
@@ -53,8 +55,6 @@ def _told(game: Game, letter: str) -> Iterator[str]:
         yield game.descend()
     elif letter == "m":
         yield from game.around()
-    else:
-        yield HELP[0]
 
 
 def _shown(game: Game) -> Iterator[str]:

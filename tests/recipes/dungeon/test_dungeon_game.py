@@ -202,11 +202,12 @@ def test_play_reads_letters(tmp_path, monkeypatch) -> None:
     mission = graph({"0": "s", "1": "t"}, *both(("0", "1", "")))
     path = tmp_path / "dungeon.json"
     path.write_text(to_json(one(mission, {"0": (0, 0), "1": (0, 1)})))
-    monkeypatch.setattr(sys, "stdin", io.StringIO("s\ns s\nm\n?x\nsddddddd\nddwwwww\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("s\ns s\nm\n?!?x\nsddddddd\nddwwwww\n"))
     told = verb("play", path)
     assert told.count("@ .") == 1
     messages.said(told, "dungeon/no-stairs-here")
     messages.said(told, "dungeon/letters")
+    assert sum("Type letters" in each for each in told) == 2, "at the beginning, and once for the line with ?"
     messages.said(told[-1], "dungeon/finished", steps=1)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import outlast
 from outlast_recipes.dungeon.certificate import Step, check_certificate
-from outlast_recipes.dungeon.mission import MissionGraph
+from outlast_recipes.dungeon.mission import Edge, MissionGraph
 from outlast_recipes.dungeon.solver import can_get_stuck, keys_that_matter, locks_that_matter, solve
 from tests import messages
 from tests.recipes.dungeon import brute
@@ -107,6 +107,9 @@ def test_locks_and_keys_that_matter_are_counted() -> None:
     assert locks_that_matter(made) == (1, 2)
     assert keys_that_matter(made) == (0, 2)
     assert keys_that_matter(LOCKED) == (1, 1)
+    # Both locks have the same label, and only one of them is on the way.
+    twice = graph({"0": "sk", "1": "k", "2": "i", "9": "t"}, *both(("0", "1", ""), ("0", "2", "k"), ("0", "9", "k")))
+    assert locks_that_matter(twice) == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ def test_locks_and_keys_that_matter_are_counted() -> None:
     [
         ((Step("0", "2"),), messages.says("dungeon/step-closed", number=1, target=2, label="k")),
         ((Step("0", "2", key=True),), messages.says("dungeon/step-without-a-key", number=1, target=2)),
-        ((Step("0", "1", key=True),), messages.says("dungeon/step-without-a-lock", source=0, target=1)),
+        ((Step("0", "1", key=True),), messages.says("dungeon/step-without-a-lock", number=1, source=0, target=1)),
         (
             (Step("0", "1"), Step("0", "2", key=True)),
             messages.says("dungeon/step-from-elsewhere", number=2, source=0, room=1),
@@ -128,6 +131,26 @@ def test_locks_and_keys_that_matter_are_counted() -> None:
 def test_a_certificate_that_lies_is_refused(steps, message) -> None:
     with messages.raises(outlast.DataError, message):
         check_certificate(LOCKED, steps)
+
+
+@pytest.mark.parametrize(("label", "giver"), [("K", "K"), ("I", "I"), ("S", "S"), ("S1", "S1"), ("b", "i"), ("l", "e")])
+def test_a_certificate_through_a_closed_passage_is_refused(label, giver) -> None:
+    """What opens it lies in a room that the steps leave out; a shutter without anything to do never opens."""
+    labels = {"0": {"s"}, "1": {giver}, "2": {"t"}}
+    edges = (Edge("0", "1"), Edge("1", "0"), Edge("0", "2", frozenset({label})))
+    made = MissionGraph({room: frozenset(each) for room, each in labels.items()}, edges, bombs=False)
+    with messages.raises(outlast.DataError, "dungeon/step-closed", number=1, target=2, label=label):
+        check_certificate(made, (Step("0", "2"),))
+    if label != "l":
+        check_certificate(made, (Step("0", "1"), Step("1", "0"), Step("0", "2")))
+
+
+def test_a_certificate_spends_no_key_on_an_open_lock() -> None:
+    made = graph({"0": "sk", "1": "k", "2": "", "9": "t"}, *both(("0", "1", ""), ("0", "2", "k"), ("2", "9", "")))
+    there = (Step("0", "1"), Step("1", "0"), Step("0", "2", key=True))
+    check_certificate(made, (*there, Step("2", "0"), Step("0", "2"), Step("2", "9")))
+    with messages.raises(outlast.DataError, "dungeon/step-without-a-lock", number=5, source=0, target=2):
+        check_certificate(made, (*there, Step("2", "0"), Step("0", "2", key=True), Step("2", "9")))
 
 
 def test_a_mission_without_a_goal_is_refused() -> None:
