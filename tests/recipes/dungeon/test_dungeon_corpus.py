@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from outlast_recipes.dungeon.corpus import (
     distinct,
     dungeon_of,
     load_corpus,
+    room_digest,
     split,
     stack,
 )
@@ -55,6 +57,9 @@ def test_a_room_and_its_mirror_images_have_one_key() -> None:
     images = [one, mirror(one, 0), mirror(one, 1), mirror(mirror(one, 0), 1)]
     assert len({canonical(image) for image in images}) == 1
     assert canonical(one) != canonical(other)
+    assert len({room_digest(image) for image in images}) == 1
+    assert room_digest(one) != room_digest(other)
+    assert re.fullmatch("[0-9a-f]{16}", room_digest(one))
     turned = one.copy()
     turned[:11] = one[:11].T
     assert canonical(turned) != canonical(one), "a rotation is another room"

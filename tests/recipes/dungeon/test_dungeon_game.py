@@ -75,6 +75,15 @@ def one(mission: MissionGraph, cells: dict[str, tuple[int, int]], *stairs: str) 
     return Dungeon(mission, layout, dict(zip(mission.nodes, rooms, strict=True)), tuple(things), solve(mission))
 
 
+def test_a_room_has_one_stair_at_most() -> None:
+    """Otherwise nobody could say where one of its stairs leads."""
+    mission = graph({"0": "s", "1": "t", "2": ""}, *both(("0", "1", ""), ("0", "2", "")))
+    cells = {"0": (0, 0), "1": (0, 1), "2": (1, 0)}
+    one(mission, cells, "01")
+    with messages.raises(outlast.DataError, "dungeon/two-stairs", room=0):
+        one(mission, cells, "01", "02")
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_certificate_can_be_played(seed) -> None:
     made = generate(PatternSampler(), 16, 3, seed)
