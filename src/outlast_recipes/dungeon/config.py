@@ -59,11 +59,11 @@ class Joint(Section):
 class Masked(Section):
     epochs: int | None = _epochs()
     learning_rate: float | None = _rate()
-    width: int = setting(48, "channels of the network", on_resume="fixed", ge=1)
+    width: int = setting(64, "channels of the network", on_resume="fixed", ge=1)
     layers: int = setting(4, "residual blocks of the network", on_resume="fixed", ge=1)
-    dropout: float = setting(0.1, "dropout rate of the network", ge=0, lt=1)
+    dropout: float = setting(0.3, "dropout rate of the network", ge=0, lt=1)
     entropy: float = setting(
-        0.8, "nats of the tiles that are drawn in one step; 0 for one tile a step", on_resume="free", ge=0
+        1.0, "nats of the tiles that are drawn in one step; 0 for one tile a step", on_resume="free", ge=0
     )
     at_once: int = setting(84, "tiles of a room that are drawn in one step at most", on_resume="free", ge=1, le=84)
     temperature: float = setting(1.0, "temperature of the distribution of a tile", on_resume="free", gt=0)

@@ -23,6 +23,7 @@ from outlast.cli import main
 from outlast.config import resolve
 from outlast_recipes.dungeon.conditions import INSIDE, RoomCondition, encode
 from outlast_recipes.dungeon.config import Config
+from outlast_recipes.dungeon.corpus import room_digest
 from outlast_recipes.dungeon.dungeon_file import read_dungeon
 from outlast_recipes.dungeon.evaluation import described
 from outlast_recipes.dungeon.networks import generator_of, masked_of
@@ -234,7 +235,9 @@ def test_new_interiors_are_told_from_known_ones() -> None:
 def test_a_checkpoint_draws_as_the_run_did(twin: Path) -> None:
     saved = open_generator("dungeon", twin)
     data = load_rooms(saved.config)
-    rooms = load_sampler(saved).once.sample(data.asked[:4], saved.config.seed)
+    sampler = load_sampler(saved)
+    assert sampler._known == {room_digest(room) for room in data.known}, "training rooms are drawn again"
+    rooms = sampler.once.sample(data.asked[:4], saved.config.seed)
     text = "\n\n".join("\n".join(decode(room)) for room in rooms) + "\n"
     assert (twin / "dungeon.joint/artifacts/sample_rooms.txt").read_text() == text
 
