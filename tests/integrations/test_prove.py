@@ -116,7 +116,7 @@ outlast.seed_everything(0)
 inputs, model, sampler = np.random.rand(256, 8), Part(weights=np.zeros(8)), outlast.BatchSampler(256, 16)
 hooks, named, counting, hidden = [Hook()], {"a": (Hook(),)}, counter(), itertools.count(1)
 rows = endless(np.random.RandomState(3))
-count = epoch = best_average = average_loss = 0
+count = epoch = best_average = average_loss = averaged = 0
 swap_factor = 1.0
 with outlast.open_run("t", total_steps=1000, progress="none") as run:
     run.track(model=model, sampler=sampler)
@@ -144,6 +144,13 @@ LOST = [  # what a script loses, and what outlast says; an attempt that is resum
     # What is lost and changes nothing is not to blame.
     ("best_average += 1; gradient *= hooks[0].generator.random()", "sampler", "generator", "`hooks[0].generator`"),
     ("average_loss += 1", "rows", "data order", "`x` was different"),
+    ("averaged += 1", "rows", "data order", "`x` was different"),
+    (
+        "average_loss += 1; gradient /= next(hidden)",
+        "sampler",
+        "state not tracked",
+        "`average_loss` (int)",
+    ),  # all that is seen
 ]
 
 

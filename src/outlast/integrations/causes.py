@@ -128,6 +128,8 @@ def _kind(name: str, line: Line) -> str:
     text = f"{name} {words}"
     if kind == "generator":
         return "generator"
+    if kind == "plain" and _SHOWN.search(name):
+        return "state not tracked"
     for cause, pattern in (("EMA not tracked", _EMA), ("scheduler not tracked", _SCHEDULER), ("data order", _DATA)):
         if pattern.search(text) and not (cause == "data order" and kind == "plain" and line.loaders):
             return cause  # where a tracked loader decides what is read, a number such as `epoch` does not
