@@ -144,7 +144,9 @@ LOST = [  # what a script loses, and what outlast says; an attempt that is resum
     # What is lost and changes nothing is not to blame.
     ("best_average += 1; gradient *= hooks[0].generator.random()", "sampler", "generator", "`hooks[0].generator`"),
     ("average_loss += 1", "rows", "data order", "`x` was different"),
+    ("pass", "rows", "data order", "`x` was different"),  # although a loader is tracked
     ("averaged += 1", "rows", "data order", "`x` was different"),
+    ("average_loss += 1; count += 1; gradient /= count", "sampler", "state not tracked", "`count` (int)"),
     (
         "average_loss += 1; gradient /= next(hidden)",
         "sampler",
