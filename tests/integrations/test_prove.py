@@ -146,6 +146,7 @@ LOST = [  # what a script loses, and what outlast says; an attempt that is resum
     ("average_loss += 1", "rows", "data order", "`x` was different"),
     ("pass", "rows", "data order", "`x` was different"),  # although a loader is tracked
     ("averaged += 1", "rows", "data order", "`x` was different"),
+    ("[next(sampler) for _ in range(next(hidden) % 7)]", "sampler", "data order", "1 after the resume"),
     ("average_loss += 1; count += 1; gradient /= count", "sampler", "state not tracked", "`count` (int)"),
     (
         "average_loss += 1; gradient /= next(hidden)",

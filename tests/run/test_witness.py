@@ -23,3 +23,14 @@ def test_the_script_is_found_behind_the_framework_that_calls_outlast(tmp_path: P
     assert found is not None
     assert found.f_locals["draws"] is draws
     assert "inner" not in found.f_locals
+
+
+class Hook:
+    def __init__(self) -> None:
+        self.count, self.hooks = 1, [self]
+
+
+def test_what_has_two_names_is_described_once() -> None:
+    hook = Hook()
+    found = dict(witness._described("hooks", [hook, hook, Hook()], set(), deeper=3))
+    assert [*found] == ["hooks[0].count", "hooks[2].count"]
