@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,9 @@ def test_a_relay_that_ends_while_it_goes_on_is_continued(
         check_closed(prepared().folder)
     told = go(provider)
     messages.said([told[-1]], "launch/walk-is-finished-at-step", step=9)
+    concluded = [line for line in told if re.match(r"session \d: (stopped|succeeded)", line)]
+    number = {"before the launch": 1, "when it is here": 3}.get(moment, 2)
+    assert concluded[0].startswith(f"session {number}: "), "what is owed is fetched first"
     assert journal() == twin()
     assert states() == ["fetched"] * 3
     assert sessions(provider) == 3
@@ -251,6 +255,22 @@ def test_an_answer_that_is_lost_starts_no_second_session(
     assert journal() == twin()
 
 
+def test_a_session_whose_answer_is_lost_counts(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, calls = provider.submit, 0
+
+    def submit(request: object, handle: object, *, begun: Callable[[], None], tell: Callable[[str], None]) -> object:
+        nonlocal calls
+        calls += 1
+        found = whole(request, handle, begun=begun, tell=tell)
+        if calls == 2:
+            raise AnswerLost("The line is dead.")
+        return found
+
+    monkeypatch.setattr(provider, "submit", submit)
+    go(provider, Bounds(sessions=2))
+    assert states() == ["fetched"] * 2
+
+
 def test_a_relay_starts_no_more_sessions_than_it_may(provider: LocalProvider) -> None:
     told = go(provider, Bounds(sessions=2))
     messages.said([told[-1]], "launch/relay-not-finished-after-two", step=6, sessions=2)
@@ -318,3 +338,18 @@ def test_a_launch_that_started_nothing_hides_no_session_that_is_not_fetched(
     assert states()[0] == "fetched"
     assert open_launch(record.folder) is None
     assert Path("runs/walk/checkpoints/step-00000003").is_dir()
+
+
+def test_a_session_that_is_lost_hides_no_session_whose_files_are_owed(provider: LocalProvider) -> None:
+    record = start.launch(provider, prepared(), Terms())
+    for _ in provider.log(record.handle, live=True, pause=0.1):
+        pass
+    later = LaunchRecord.begin(
+        record.folder, 2, provider="local", name="outlast-walk-002", handle={"session": "x"}, accelerator="cpu"
+    )
+    later.learn(state="lost")
+    assert open_launch(record.folder) is None, "as before there were owed ones"
+    record.learn(owed=True)
+    assert open_launch(record.folder) == record
+    with pytest.raises(RunBusy):
+        check_closed(record.folder)
