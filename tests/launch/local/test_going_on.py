@@ -353,3 +353,25 @@ def test_a_session_that_is_lost_hides_no_session_whose_files_are_owed(provider: 
     assert open_launch(record.folder) == record
     with pytest.raises(RunBusy):
         check_closed(record.folder)
+
+
+def test_a_launch_that_ended_before_it_was_sent_hides_no_session_whose_files_are_owed(
+    provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = provider.submit, 0
+
+    def submit(*words: object, **more: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Killed
+        return whole(*words, **more)
+
+    monkeypatch.setattr(provider, "submit", submit)
+    with pytest.raises(Killed):
+        go(provider)
+    assert states() == ["pushed", "preparing"]
+    told = go(provider)
+    messages.said([told[0]], "launch/session-outlast-walk-is-on-record", session=1)
+    assert states() == ["fetched", "abandoned", "fetched", "fetched"]
+    assert journal() == twin()
