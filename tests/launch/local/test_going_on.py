@@ -16,7 +16,7 @@ from outlast.launch import relay as relaying
 from outlast.launch import start
 from outlast.launch.fetch import AnotherHistory, NothingLeft
 from outlast.launch.local.provider import LocalProvider, connect
-from outlast.launch.provider import Terms
+from outlast.launch.provider import Request, Terms
 from outlast.launch.records import LaunchRecord, all_launches, check_closed, newest_begun, open_launch
 from outlast.launch.relay import Bounds, Pace, relay
 from outlast.launch.watch import state_of
@@ -375,3 +375,27 @@ def test_a_launch_that_ended_before_it_was_sent_hides_no_session_whose_files_are
     messages.said([told[0]], "launch/session-outlast-walk-is-on-record", session=1)
     assert states() == ["fetched", "abandoned", "fetched", "fetched"]
     assert journal() == twin()
+
+
+@pytest.mark.parametrize("trained_here", [False, True])
+def test_only_what_is_newer_than_the_last_session_is_sent(
+    trained_here: bool, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_once = Bounds(sessions=1)
+    go(provider, go_once)
+    if trained_here:
+        assert main(["train", "walk", "--experiment-name", "walk"]) == 75
+    asked: list[Request] = []
+    whole = provider.submit
+
+    def submit(request: Request, *words: object, **more: object) -> object:
+        asked.append(request)
+        return whole(request, *words, **more)
+
+    monkeypatch.setattr(provider, "submit", submit)
+    go(provider, go_once)
+    (request,) = asked
+    assert request.after is not None
+    assert request.step == (6 if trained_here else 3)
+    sent = [name for name in request.files if name.endswith("MANIFEST.json")]
+    assert sent == (["runs/walk/checkpoints/step-00000006/MANIFEST.json"] if trained_here else [])
