@@ -143,7 +143,7 @@ def _importing() -> Iterator[None]:
     """Import frameworks: their threads are settled before, and the cyclic garbage collector passes over their objects.
 
     While modules are imported the collector frees nothing, and looks through all of them again and again. At the end
-    of the process it does that several times: a process that has imported torch then ends in less than half of the time.
+    of the process it does that several times: one that has imported torch then ends in less than half of the time.
     """
     threads.settle()
     if not gc.isenabled():  # as the user wants it, or because this one is in another
