@@ -616,6 +616,12 @@ def test_what_the_command_has_left_running_still_writes(
     assert steps() == []
 
 
+def test_what_python_prints_is_not_held_back() -> None:
+    assert child.variables_of({}, Path("stop")) == {"PYTHONUNBUFFERED": "1", child.STOP_FILE: "stop"}
+    given = {"PYTHONUNBUFFERED": "", child.STOP_FILE: "another"}
+    assert child.variables_of(given, Path("stop")) == {"PYTHONUNBUFFERED": "", child.STOP_FILE: "stop"}
+
+
 def test_what_the_command_gets(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     for name in child.OWN:
         monkeypatch.setenv(name, "4h" if name == "OUTLAST_BUDGET" else "named")
