@@ -347,9 +347,12 @@ def test_until_finished_ends_without_progress(capfd: pytest.CaptureFixture[str])
 
 
 RANK = """
-import os, sys, time
+import os, pathlib, sys, time
 rank, names = int(os.environ["RANK"]), ("WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
 print(rank, *(os.environ[name] for name in names), os.environ["MASTER_PORT"].isdecimal(), flush=True)
+pathlib.Path(f"printed-{rank}").touch()
+while not pathlib.Path("printed-0").exists():
+    time.sleep(0.01)  # else rank 1 may fail before rank 0 is there, which is then asked to stop
 code = int(sys.argv[1 + rank])
 if code < 0:
     time.sleep(60)
