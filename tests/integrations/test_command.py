@@ -269,7 +269,7 @@ def test_interrupted_once_and_twice(here: Path) -> None:
     process.stderr.close()  # type: ignore[union-attr]
     assert steps() == [(1, "cancelled")]
     process = start("--keep", "out", "--name", "y", "--", "/bin/sh", "-c", 'trap "" TERM; echo > begun; sleep 60')
-    wait_for(lambda: Path("begun").exists() and "processes" in attempt(1, "y")["command"])
+    wait_for(lambda: Path("begun").exists() and "processes" in attempt(1, "y").get("command", {}))
     pid = attempt(1, "y")["command"]["processes"][0][0]
     process.send_signal(signal.SIGINT)
     wait_for(Path("runs/y/stop").exists)
