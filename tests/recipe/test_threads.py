@@ -30,13 +30,13 @@ def quota(root: Path, text: str) -> Path:
 def test_a_container_with_two_of_eight_cores_gets_two_threads(eight: None, tmp_path: Path) -> None:
     found: dict[str, str] = {}
     settle(found, quota(tmp_path, "200000 100000"))
-    assert found == {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
+    assert found == {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "2000"}
 
 
 def test_all_cores_need_no_number(eight: None, tmp_path: Path) -> None:
     found: dict[str, str] = {}
     settle(found, quota(tmp_path, "max 100000"))
-    assert found == {"OMP_WAIT_POLICY": "passive"}
+    assert found == {"GOMP_SPINCOUNT": "2000"}
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
@@ -52,16 +52,16 @@ def test_a_recipe_finds_them_set_before_its_framework_is_imported(tmp_path: Path
     """The library reads them when it is loaded; it says so itself."""
     (tmp_path / "own.py").write_text(
         "import json, os, sys\n"
-        "print(json.dumps({'policy': os.environ.get('OMP_WAIT_POLICY'), 'torch': 'torch' in sys.modules}))\n"
+        "print(json.dumps({'spins': os.environ.get('GOMP_SPINCOUNT'), 'torch': 'torch' in sys.modules}))\n"
         "import torch\n"
         "import outlast\n"
         "recipe = outlast.Recipe(name='own', summary='s', Config=outlast.Config, train=lambda run, config: None)\n"
     )
     own = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "GOMP", "KMP"))}
-    own |= {"OMP_DISPLAY_ENV": "true", "PYTHONPATH": SOURCE}
+    own |= {"OMP_DISPLAY_ENV": "verbose", "PYTHONPATH": SOURCE}
     done = subprocess.run(
         [sys.executable, "-m", "outlast", "config", str(tmp_path / "own.py")],
         capture_output=True, text=True, cwd=tmp_path, env=own, check=True,
     )  # fmt: skip
-    assert json.loads(done.stdout.splitlines()[0]) == {"policy": "passive", "torch": False}
-    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
+    assert json.loads(done.stdout.splitlines()[0]) == {"spins": "2000", "torch": False}
+    assert "GOMP_SPINCOUNT = '2000'" in done.stderr

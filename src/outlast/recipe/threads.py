@@ -1,8 +1,9 @@
 """What the libraries below a framework read once, when they are imported: how many threads compute, and how they wait.
 
 Torch computes on a CPU with OpenMP's threads. It makes one for each core of the machine, also where a container may use
-two of sixty-four, and a thread that waits for the others keeps its core busy. On cores that other processes use too,
-that made steps forty times as long (docs/log.md).
+two of sixty-four. A thread that waits for the others keeps its core busy, for some milliseconds with libgomp. On cores
+that other processes use too, that made steps forty times as long; some microseconds are enough where nobody else does
+(docs/log.md).
 """
 
 from __future__ import annotations
@@ -28,4 +29,4 @@ def settle(environ: MutableMapping[str, str] = os.environ, root: Path = Path("/"
     if allowed < affinity() and not any(name in environ for name in _NUMBER):
         environ["OMP_NUM_THREADS"] = str(allowed)
     if not any(name in environ for name in _WAIT):
-        environ["OMP_WAIT_POLICY"] = "passive"  # a thread that waits sleeps
+        environ["GOMP_SPINCOUNT"] = "2000"  # of libgomp, which torch has on Linux; then a thread that waits sleeps
