@@ -591,7 +591,7 @@ def test_code_beside_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_the_notebook_that_tests_a_resume(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Its cells, one after the other, as a kernel would run them; `nbclient` runs that of dungeon."""
-    assert cli.main(["notebook", PAIR, "--steps", "16", "--resume-test"]) == 0
+    assert cli.main(["notebook", PAIR, "--steps", "300", "--resume-test"]) == 0
     book = json.loads(Path("test_checkpoint_resume.ipynb").read_text())
     cells = {cell["id"]: "".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"}
     assert list(cells) == ["setup", "values", "twin", "kill", "compare", "verify"]
@@ -604,3 +604,31 @@ def test_the_notebook_that_tests_a_resume(monkeypatch: pytest.MonkeyPatch, capsy
     assert names["kills"] == 2
     for stage in ("mean", "walk"):
         assert f"pair-test.{stage} is the same in" in said
+
+
+def stored(stage: str) -> dict[str, Any]:
+    return json.loads((run_of(stage) / "config.json").read_text())
+
+
+def test_a_stage_that_was_not_begun_has_the_values_of_the_chain() -> None:
+    """`outlast resume pair` names no value: the later stage is trained with those that the first one was begun with."""
+    assert train("--stop-at", "mean:2", "--seed", "7", "--steps", "5") == 75
+    assert cli.main(["resume", "pair"]) == 0
+    for stage in ("mean", "walk"):
+        assert (stored(stage)["values"]["seed"], stored(stage)["values"]["steps"]) == (7, 5)
+    assert stored("walk")["origins"]["seed"] == "run (was: flag --seed)"
+    assert newest("walk").name == "step-00000005"
+    assert train("--seed", "7", "--steps", "5", root="twin") == 0
+    assert final("runs") == final("twin")
+
+
+def test_a_flag_wins_over_the_values_of_the_chain() -> None:
+    assert train("--stage", "mean", "--seed", "7", "--steps", "5") == 0
+    assert train("--stage", "walk", "--steps", "4") == 0
+    assert (stored("walk")["values"]["seed"], stored("walk")["values"]["steps"]) == (7, 4)
+
+
+def test_another_chain_has_values_of_its_own() -> None:
+    assert train("--stage", "mean", "--seed", "7") == 0
+    assert train("--experiment-name", "other") == 0
+    assert json.loads(Path("runs/other.walk/config.json").read_text())["values"]["seed"] == 42

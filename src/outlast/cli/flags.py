@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from outlast.cli.parser import Parser, dashed
-from outlast.config import Config, Leaf, find_file, leaves, show
+from outlast.config import Config, Leaf, find_file, leaves
 from outlast.config.units import parse_seconds
+from outlast.config.words import as_flag
 from outlast.environment import NAMES
 from outlast.errors import ConfigError, UsageError
 from outlast.recipe.prepare import Request
@@ -157,7 +158,7 @@ def _config_file(text: str) -> Path:
 def _add(group: Any, leaf: Leaf) -> None:
     names = [f"--{leaf.key.replace('_', '-')}", *leaf.extra["flags"]]
     names.sort(key=lambda name: not name.startswith("--"))
-    text = f"{leaf.info.description or leaf.key} (default: {show(leaf.default)})".replace("%", "%%")
+    text = f"{leaf.info.description or leaf.key} (default: {as_flag(leaf.default)})".replace("%", "%%")
     choices = typing.get_args(leaf.info.annotation) if typing.get_origin(leaf.info.annotation) is typing.Literal else ()
     if choices:
         kind = f"{{{','.join(map(str, choices))}}}"

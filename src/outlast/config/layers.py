@@ -108,6 +108,7 @@ def resolve(
     model_file: Path | None = None,
     train_file: Path | None = None,
     stored: Mapping[str, Any] | None = None,
+    earlier: Mapping[str, Any] | None = None,
 ) -> ResolvedConfig[C]:
     """Lay the layers over the defaults, type them, clamp them.
 
@@ -122,17 +123,19 @@ def resolve(
         model_file: values of the `model` section, or None.
         train_file: the train YAML, or None.
         stored: the run's config.json if this continues a run.
+        earlier: of a new run of a chain, the config.json of the stage that it follows: it begins with its values.
 
     Raises:
         ConfigError: an unknown key, a wrong type, a missing file or a value over a limit. The message names the place.
         ResumeRefused: a fixed field was given another value.
     """
     known = {leaf.key: leaf for leaf in leaves(model)}
+    before = stored or earlier
     layers: list[Layer] = [
-        _places_layer(stored, known),
+        _places_layer(before, known),
         file_layer(environment_file, "environment", known),
         _variables_layer(variables or {}),
-        _stored_layer(stored, known),
+        _stored_layer(before, known),
         file_layer(data_file, "data", known),
         file_layer(model_file, "model", known),
         file_layer(train_file, "train", known),

@@ -38,13 +38,7 @@ def check(folder: RunFolder, recipe: Recipe, attached: Iterable[Path] = ()) -> N
     run, chain, known, own = place.path, about.get("chain"), about.get("recipe"), recipe.source or recipe.name
     anew = "Give another --experiment-name to begin a new run. Nothing was written."
     if recipe.stage and chain and chain["stage"] != recipe.stage.name:
-        name = () if chain["name"] == recipe.name else ("--experiment-name", chain["name"])
-        root = (
-            ()
-            if folder.path.parent.resolve() == layout.runs_root().resolve()
-            else ("--checkpoint-dir", folder.path.parent)
-        )
-        again = command("outlast", "train", own, "--stage", recipe.stage.name, *name, *root)
+        again = stage_again(recipe, recipe.stage.name, chain["name"], folder.path.parent)
         raise UsageError(
             f"{run} is the run of the stage {chain['stage']!r}, and the stage {recipe.stage.name!r} has a run of its "
             f"own: {again}. Nothing was written."
@@ -73,6 +67,20 @@ def _label(source: str) -> str:
     """The name of a recipe, whatever folder its file is in."""
     path = Path(source)
     return path.parent.name if path.name == "recipe.py" else path.stem
+
+
+def stage_again(recipe: Recipe, stage: str, chain: str, root: Path) -> str:
+    """The command that trains a stage of a chain.
+
+    Args:
+        recipe: of the chain.
+        stage: its name.
+        chain: name of the chain.
+        root: folder that holds the run folders.
+    """
+    name = () if chain == recipe.name else ("--experiment-name", chain)
+    place = () if root.resolve() == layout.runs_root().resolve() else ("--checkpoint-dir", root)
+    return command("outlast", "train", recipe.source or recipe.name, "--stage", stage, *name, *place)
 
 
 def _known(folder: RunFolder, attached: Iterable[Path]) -> tuple[RunFolder, Mapping[str, Any]]:

@@ -71,7 +71,7 @@ def open_inputs(folder: RunFolder, recipe: Recipe) -> dict[str, SavedCheckpoint]
             path = _same(folder, place, known[name])
             opened[name] = open_saved(path, recipe=recipe.of_stage(name))
         else:
-            _check_finished(place, name, recipe)
+            _check_finished(folder, place, name, recipe)
             opened[name] = open_saved(place.path, step=choice, recipe=recipe.of_stage(name))
     return opened
 
@@ -148,7 +148,7 @@ def _same(folder: RunFolder, place: RunFolder, known: Mapping[str, Any]) -> Path
     return path
 
 
-def _check_finished(place: RunFolder, name: str, recipe: Recipe) -> None:
+def _check_finished(folder: RunFolder, place: RunFolder, name: str, recipe: Recipe) -> None:
     status, step = "not begun", ""
     if plain.kind_of(place.run):
         info = read_run(place.path)
@@ -156,7 +156,15 @@ def _check_finished(place: RunFolder, name: str, recipe: Recipe) -> None:
         step = f" at step {info.step}" + (f" of {info.total_steps}" if info.total_steps else "")
     if status != "finished":
         wanted = recipe.stage.name if recipe.stage else ""
+        names = [stage.name for stage in recipe.links]
+        earlier = (each for each in names if not is_finished(folder_of(folder, recipe, each)))
+        again = belonging.stage_again(recipe, next(earlier), chain_of(folder, recipe), folder.path.parent)
         raise UsageError(
             f"The stage {wanted} of {recipe.name} is trained on {name}, and {place.path} is {status}{step}. Finish it "
-            f"first: outlast train {recipe.source or recipe.name} --stage {name}"
+            f"first: {again}"
         )
+
+
+def is_finished(folder: RunFolder) -> bool:
+    """Whether a run is there and finished."""
+    return bool(plain.kind_of(folder.run)) and read_run(folder.path).status == "finished"

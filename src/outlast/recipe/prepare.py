@@ -103,7 +103,7 @@ def prepare(recipe: Recipe, request: Request) -> PreparedRun:
     environment, environment_file = surroundings(request.environment)
     cores = environment.limits.places.get("cores")
 
-    def resolved(stored: Mapping[str, Any] | None) -> ResolvedConfig[Any]:
+    def resolved(stored: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None = None) -> ResolvedConfig[Any]:
         return resolve(
             recipe.Config,
             limits={"cores": environment.limits.cores},
@@ -115,6 +115,7 @@ def prepare(recipe: Recipe, request: Request) -> PreparedRun:
             model_file=request.model_config,
             train_file=request.train_config,
             stored=stored,
+            earlier=earlier,
         )
 
     # What decides which run this is belongs to the session, so the run's own values cannot change it.
@@ -130,10 +131,27 @@ def prepare(recipe: Recipe, request: Request) -> PreparedRun:
     address = None if fork_of else remote_address(first.config.remote)
     if stored is None and address:
         stored = _stored_there(run_id, address)
-    final = resolved(stored)
+    earlier = _of_chain(recipe, root, chain, environment.inputs, address) if chain and stored is None else None
+    final = resolved(stored, earlier)
     if root != first.config.checkpoint_dir:
         final = replace(final, config=final.config.model_copy(update={"checkpoint_dir": root}))
     return PreparedRun(recipe, environment, environment_file, final, run_id, fork_of, request.flags, chain)
+
+
+def _of_chain(
+    recipe: Recipe, root: Path, chain: str, inputs: Sequence[Path], address: str | None
+) -> dict[str, Any] | None:
+    """The config of the nearest earlier stage that was begun: a stage that was not begins with the chain's values."""
+    names = [stage.name for stage in recipe.links]
+    own = recipe.stage.name if recipe.stage else ""
+    for name in reversed(names[: names.index(own)] if own in names else ()):
+        run_id = f"{chain}.{name}"
+        found = stored_config(RunFolder(root / run_id), inputs)
+        if found is None and address:
+            found = _stored_there(run_id, address)
+        if found:
+            return found
+    return None
 
 
 def _stored_there(run_id: str, address: str) -> dict[str, Any] | None:

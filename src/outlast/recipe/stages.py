@@ -16,17 +16,17 @@ from pathlib import Path
 
 from outlast.distributed import ranks
 from outlast.errors import SessionEnded
-from outlast.folder import durable, plain
+from outlast.folder import durable
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock
 from outlast.recipe import inputs
+from outlast.recipe.inputs import is_finished
 from outlast.recipe.prepare import PreparedRun, Request, prepare
 from outlast.recipe.recipe import Recipe
 from outlast.remote.address import open_remote
 from outlast.remote.attached import copies_of
 from outlast.remote.gather import bring_home
 from outlast.remote.revision import PushedRun
-from outlast.report import read_run
 from outlast.run.arguments import remote_address
 from outlast.run.session import now
 from outlast.terminal import command
@@ -101,11 +101,6 @@ def following(recipe: Recipe, request: Request) -> PreparedRun:
     chosen = next((each for each in every if not is_finished(each.folder)), every[-1])
     inputs.open_inputs(chosen.folder, chosen.recipe)
     return chosen
-
-
-def is_finished(folder: RunFolder) -> bool:
-    """Whether a run is there and finished."""
-    return bool(plain.kind_of(folder.run)) and read_run(folder.path).status == "finished"
 
 
 def _unused(prepared: PreparedRun, request: Request) -> str:

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+import os
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Mapping
 from pathlib import Path
 
 import outlast
+
+RUNS = Path(os.environ.get("OUTLAST_ROOT") or "runs")
+"""The folder that holds the run folders, where no flag names another."""
 
 
 def add_checkpoint_arguments(parser: ArgumentParser) -> None:
     """Declare where the runs are, and which checkpoint is meant."""
     parser.add_argument(
         "--checkpoint-dir",
+        "--root",
         type=Path,
-        default=Path("runs"),
+        default=RUNS,
         metavar="PATH",
-        help="folder that holds the run folders (default: runs)",
+        help="folder that holds the run folders (default: OUTLAST_ROOT, or runs)",
     )
     parser.add_argument("--step", default="latest", help='step of a checkpoint, "latest" or "best" (default: latest)')
+
+
+def add_seed(parser: ArgumentParser, of: str = "") -> None:
+    """Declare a seed, which every generator takes.
+
+    Args:
+        parser: of the command.
+        of: what it is the seed of.
+    """
+    words = f"seed of {of}" if of else "random seed"
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help=f"{words} (default: 0)")
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) >= 2**63:
+        raise ArgumentTypeError(f"is {text!r}; expected a whole number from 0 to 2**63 - 1")
+    return int(text)
 
 
 def add_run_arguments(parser: ArgumentParser, parts: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import outlast
-from outlast_recipes.common.run_options import add_checkpoint_arguments
+from outlast_recipes.common.run_options import add_checkpoint_arguments, add_seed
 
 _WORDS = {
     "valid": "valid",
@@ -26,7 +26,7 @@ def arguments(parser: ArgumentParser) -> None:
     add_checkpoint_arguments(parser)
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="the corpus, if it is elsewhere now")
     parser.add_argument("--samples", type=int, default=200, metavar="N", help="rooms to draw (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    add_seed(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the figures as JSON")
 
 

@@ -46,7 +46,7 @@ def train_vqvae(run: Run, config: Config, _inputs: Inputs) -> None:
 
 def train_diffusion(run: Run, config: Config, inputs: Inputs) -> None:
     """The latents of rooms. The autoencoder is that of the stage before, and stays as it is."""
-    data, device = _begin(run, config)
+    data, device = _begin(run, config, inputs["vqvae"])
     network = generator_of(config)
     inputs["vqvae"].load_into(network.autoencoder)
     network.autoencoder.requires_grad_(requires_grad=False)
@@ -61,7 +61,7 @@ def train_diffusion(run: Run, config: Config, inputs: Inputs) -> None:
 
 def train_joint(run: Run, config: Config, inputs: Inputs) -> None:
     """Both together: the decoder learns what the denoiser gives it."""
-    data, device = _begin(run, config)
+    data, device = _begin(run, config, inputs["diffusion"])
     network = generator_of(config)
     inputs["diffusion"].load_into(network)
     network.to(device)
@@ -86,7 +86,8 @@ def train_masked(run: Run, config: Config, _inputs: Inputs) -> None:
     outputs.write_samples(run, trained, data, config)
 
 
-def _begin(run: Run, config: Config) -> tuple[RoomData, torch.device]:
+def _begin(run: Run, config: Config, before: Any = None) -> tuple[RoomData, torch.device]:
+    """The rooms of a stage, which are those of the stage before it, and the device."""
     if not config.auto_resume and any((run.folder / "checkpoints").glob("step-*")):
         raise outlast.ConfigError(
             f"{run.folder} has checkpoints, and auto_resume is off. Leave it on to continue the run, or give another "
@@ -97,6 +98,12 @@ def _begin(run: Run, config: Config) -> tuple[RoomData, torch.device]:
     if device.type == "cpu":
         keep_freed_memory()
     data = load_rooms(config)
+    if before and (known := before.part("facts")["rooms"]) != data.facts.rooms:
+        raise outlast.DataError(
+            f"{before.run_id} was trained on other rooms ({known}) than {run.id} is asked to ({data.facts.rooms}): "
+            "rooms of its training may be in the test of this one. Leave out --data, --held-out, --validation and "
+            f"--debug to have those of {before.run_id}, or begin a new chain under another --experiment-name."
+        )
     if data.facts.synthetic:
         run.tell("The corpus is synthetic: rooms that a grammar made. --data FOLDER names one of a game.")
     return data, device

@@ -14,7 +14,7 @@ import numpy as np
 
 import outlast
 from outlast_recipes.common.data_verbs import nothing
-from outlast_recipes.common.run_options import add_checkpoint_arguments
+from outlast_recipes.common.run_options import add_checkpoint_arguments, add_seed
 from outlast_recipes.emergence import assay, estimates, learn, metrics, pictures
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.devices import keep_compilations
@@ -46,7 +46,7 @@ def count(text: str) -> int:
 
 def _run_arguments(parser: ArgumentParser) -> None:
     add_checkpoint_arguments(parser)
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    add_seed(parser)
 
 
 # measure ------------------------------------------------------------------------------------------------------------

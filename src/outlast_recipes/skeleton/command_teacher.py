@@ -12,6 +12,7 @@ import torch
 
 import outlast
 from outlast_recipes.common.classification import correct
+from outlast_recipes.common.run_options import add_seed
 from outlast_recipes.common.training import device_of
 from outlast_recipes.skeleton import distill
 from outlast_recipes.skeleton.augment import Strength
@@ -26,7 +27,7 @@ from outlast_recipes.skeleton.views import ClipSubset, Views
 def arguments(parser: ArgumentParser) -> None:
     add_run_arguments(parser)
     parser.add_argument("--views", type=int, default=4, metavar="K", help="number of views of each clip (default: 4)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the views (default: 0)")
+    add_seed(parser, "the views")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="file of the logits (default: RUN-logits.safetensors)"
     )

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import outlast
+from outlast_recipes.common.run_options import RUNS
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.stepping import lines_of, outlast_command
 
@@ -58,7 +59,12 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--experiment-name", metavar="NAME", help="name of the run (default: name of the file)")
     parser.add_argument("--data-path", "--data", "--data-root", type=Path, metavar="DIR", help="folder of the data")
     parser.add_argument(
-        "--checkpoint-dir", type=Path, default=Path("runs"), metavar="PATH", help="folder of the runs (default: runs)"
+        "--checkpoint-dir",
+        "--root",
+        type=Path,
+        default=RUNS,
+        metavar="PATH",
+        help="folder that holds the run folders (default: OUTLAST_ROOT, or runs)",
     )
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="minimum number of GPUs (default: 0)")
     parser.add_argument(
@@ -341,7 +347,7 @@ def _own_flags(values: Namespace) -> list[str]:
     for flag in ("experiment", "experiment_name", "data_path", "on", "to", "store", "git", "module"):
         if (value := getattr(values, flag)) is not None:
             words += [f"--{flag.replace('_', '-')}", str(value)]
-    for flag, usual in (("checkpoint_dir", Path("runs")), ("gpus", 0)):
+    for flag, usual in (("checkpoint_dir", RUNS), ("gpus", 0)):
         if (value := getattr(values, flag)) != usual:
             words += [f"--{flag.replace('_', '-')}", str(value)]
     return [*words, *(["--", *values.flags] if values.flags else [])]
