@@ -67,3 +67,11 @@ def test_a_run_that_another_process_sends_and_a_tracker_that_fails(opened, tmp_p
     assert sync.run(words) == 0
     assert kept.points() == points(tmp_path)
     assert kept.ends == [("finished", 6)]
+
+
+def test_what_continues_after_a_failure_names_the_folder_as_well(opened, tmp_path: Path, monkeypatch) -> None:
+    train(opened, 6)
+    monkeypatch.setattr(sync, "client_of", lambda name, options: Kept(broken=1))
+    words = [str(tmp_path / "r"), "--to", "tensorboard", "--folder", str(tmp_path / "a folder")]
+    with messages.raises(TrackerFailed, "cli/sync-tracker-failed-in-a-folder", run="r", folder="a folder"):
+        sync.run(words)

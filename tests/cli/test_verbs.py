@@ -198,7 +198,15 @@ def test_unknown_verbs_recipes_and_runs(outlast_cli, tmp_path: Path) -> None:
             (messages.says("cli/there-is-no-verb", verb="trian", recipe="digits", mean="train")),
         ),
         (["rely", "digits"], messages.says("cli/there-is-no-verb", verb="rely", recipe="digits", mean="relay")),
-        (["doctor", "--on"], messages.says("cli/takes-no-flag-like-it", flag="--on")),
+        (["doctor", "--on"], messages.says("cli/doctor-flag-needs-recipe", flag="--on")),
+        (["doctor", "--within=9s", "digits"], messages.says("cli/doctor-flag-needs-recipe", flag="--within")),
+        (["doctor", "digits", "--session", "9m"], messages.says("cli/doctor-flag-of-on", flag="--session")),
+        (
+            ["doctor", "digits", "--find-batch", "--step-time", "1s"],
+            messages.says("cli/doctor-flag-of-on", flag="--step-time"),
+        ),
+        (["doctor", "digits", "--within", "9m"], messages.says("cli/doctor-measures-nothing", flag="--within")),
+        (["status"], messages.says("cli/status-of-no-run", root="runs")),
         (["trian"], messages.says("cli/there-is-no-verb-did-you", verb="trian", mean="train")),
         (
             ["train", "digit"],
@@ -446,6 +454,44 @@ def test_a_file_without_a_recipe(outlast_cli, tmp_path: Path) -> None:
     done = outlast_cli("train", "recipe.py", cwd=tmp_path)
     assert done.returncode == 2
     messages.said(done.stderr, "cli/defines-no-recipe")
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["train"], ["data", "check"], ["config"]])
+def test_a_script_that_is_named_as_a_recipe_is_not_run(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(
+        "import pathlib\n\n\ndef recipe_of():\n    recipe = 1\n\n\npathlib.Path('ran').touch()\n"
+    )
+    assert main([*words, "train.py"]) == 2
+    assert not Path("ran").exists()
+    messages.said(capsys.readouterr().err, "cli/script-is-no-recipe", file="train.py")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "try:\n    recipe = {}\nexcept ValueError:\n    pass\n",
+        "if True:\n    other, recipe = 1, {}\n",
+        "def made():\n    return {}\n\n\nglobals()['recipe'] = made()\n",
+        "(recipe := {})\n",
+        "def __getattr__(name):\n    return {}\n",
+    ],
+)
+def test_every_way_to_define_a_recipe_is_found(text: str, tmp_path: Path) -> None:
+    made = "__import__('outlast').Recipe(name='x', summary='x', Config=__import__('outlast').Config, train=print)"
+    path = tmp_path / "recipe.py"
+    path.write_text(text.replace("{}", made))
+    assert registry.find(str(path)).name == "x"
+
+
+def test_status_without_a_name_shows_the_run_that_wrote_last(folder: Path, outlast_cli) -> None:
+    shutil.copytree(folder / "runs" / "digits", folder / "runs" / "a")
+    os.utime(folder / "runs" / "digits" / "journal.jsonl", (1000, 1000))
+    assert outlast_cli("status", cwd=folder).stdout.startswith("finished run a ")
+    os.utime(folder / "runs" / "a" / "journal.jsonl", (999, 999))
+    assert outlast_cli("status", cwd=folder).stdout.startswith("finished run digits ")
 
 
 def test_recipes(outlast_cli, tmp_path: Path) -> None:

@@ -78,7 +78,9 @@ def test_checkpoints_that_the_disk_does_not_hold_are_a_problem() -> None:
 @pytest.mark.parametrize(
     ("every", "limits", "seconds"),
     [
-        ("auto", HERE, (2 * 2.0 * 86400.0) ** 0.5 + 2.0 + 0.1),
+        ("auto", replace(HERE, session=3600.0), (2 * 2.0 * 86400.0) ** 0.5 + 2.0 + 0.1),
+        ("auto", HERE, 115.0),  # all of a session that is shorter than the time between two saves
+        ("10m", HERE, 115.0),
         ("auto", ELSEWHERE, 900.0 + 2.0),
         ("10m", ELSEWHERE, 602.0),
         ("500 steps", HERE, 50.0 + 2.0 + 0.1),
@@ -98,6 +100,11 @@ def test_where_files_are_lost_a_remote_is_named() -> None:
     assert "--remote keeps a copy" in said(ELSEWHERE)[2]
     assert "--remote" not in said(ELSEWHERE, replace(NEED, remote=True))[2]
     assert "--remote" not in said(HERE, known=Capabilities(folders=True))[2]
+
+
+def test_a_finished_run_needs_no_session() -> None:
+    _, rows, _ = said(HERE, replace(NEED, left=0))
+    assert ("ok", "sessions", "none: all steps are done") in rows
 
 
 def test_nothing_is_invented_of_a_run_without_a_total() -> None:

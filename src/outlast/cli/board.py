@@ -27,6 +27,8 @@ def run(argv: list[str]) -> int:
         f"Open {board.address}",
         "The address is for you only: whoever has it can read these runs on this machine. Ctrl-C ends the board.",
     )
+    if (root / "run.json").is_file():
+        say(f"{root} is a run folder, and the board shows runs of a folder: give --root {root.parent}.")
     try:
         board.serve_forever()
     except KeyboardInterrupt:

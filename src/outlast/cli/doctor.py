@@ -28,7 +28,7 @@ from outlast.remote.revision import PushedRun
 from outlast.report import read_run
 from outlast.run.arguments import remote_address
 from outlast.run.session import Session
-from outlast.terminal import say, say_json
+from outlast.terminal import counted, say, say_json
 
 _PACKAGES = ("torch", "jax", "numpy", "ultralytics", "kaggle", "wandb", "dvc")
 _DISK_NEEDED = 2 * 10**9
@@ -48,6 +48,8 @@ def run(argv: list[str]) -> int:
     Exit code 1 if a check fails.
     """
     named = bool(argv) and not argv[0].startswith("-")
+    if not named:
+        measuring.check_has_recipe(argv)
     found, request, values = flags.read(
         "outlast doctor",
         "Check machine, limits, data, disk and remotes before a session starts.",
@@ -55,6 +57,7 @@ def run(argv: list[str]) -> int:
         more=measuring.flags() if named else None,
         leave_out=("dry-run",),
     )
+    measured = found is not None and measuring.wanted(values)
     environment, _ = surroundings(request.environment)
     result = measuring.Result()
     rows: list[Row] = [*_machine(environment), *_secrets(environment), *_software()]
@@ -64,7 +67,7 @@ def run(argv: list[str]) -> int:
         rows += [*_remote(remote_address(config.remote), None), *_publication(config)]
     else:
         rows += _recipe(found, request)
-        if measuring.wanted(values):
+        if measured:
             rows += measuring.rows(found, request, values, result)
     bad = sum(mark == "!" for mark, _, _ in rows)
     if values.json:
@@ -78,7 +81,7 @@ def run(argv: list[str]) -> int:
         table.add_row(Text(mark, style=style), what, value)
     show.console().print(table)
     say("", *_GUARANTEE.splitlines())
-    say("", f"{bad} problem(s): see the lines marked with !" if bad else "No problems found.")
+    say("", f"{counted(bad, 'problem')}: see the lines marked with !" if bad else "No problems found.")
     return EXIT_FAILED if bad else EXIT_FINISHED
 
 

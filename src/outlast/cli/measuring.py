@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from outlast.terminal import say
 
 Row = forecast.Row
 
+_WITHIN = 300.0  # seconds of a measurement, if --within does not say
 _PATIENCE = 10.0  # seconds for the quota of a provider
 
 
@@ -58,15 +59,39 @@ def flags() -> dict[str, Mapping[str, Any]]:
         "within": {
             "type": parser.seconds,
             "metavar": "TIME",
-            "default": 300.0,
-            "help": "time after which a measurement is ended (default: 5m00s)",
+            "help": f"time after which a measurement is ended (default: {format_seconds(_WITHIN)})",
         },
     }
 
 
 def wanted(values: argparse.Namespace) -> bool:
-    """Whether something is to be measured."""
+    """Whether something is to be measured.
+
+    Raises:
+        UsageError: nothing is, and a flag says how; or a flag is for --on, which is not given.
+    """
+    for name in ("step-time", *launch.provider_flags()):
+        if not values.on and getattr(values, name.replace("-", "_"), None) is not None:
+            raise UsageError(f"--{name} says something of --on, which was not given. Give --on, or leave it out.")
+    for name in ("within", "nproc"):
+        if not (values.on or values.find_batch) and getattr(values, name) is not None:
+            raise UsageError(
+                f"--{name} says how to measure, and nothing is measured without --on or --find-batch. Give one of "
+                f"them, or leave --{name} out."
+            )
     return bool(values.on or values.find_batch)
+
+
+def check_has_recipe(argv: Sequence[str]) -> None:
+    """Refuse flags of a measurement if no recipe is named.
+
+    Raises:
+        UsageError: one is among them.
+    """
+    for word in argv:
+        name = parser.dashed(word).partition("=")[0].removeprefix("--")
+        if word.startswith("--") and name in flags():
+            raise UsageError(f"--{name} needs a recipe, which comes first: outlast doctor RECIPE --{name} ...")
 
 
 def rows(found: Recipe, request: prepare.Request, values: argparse.Namespace, result: Result) -> Iterator[Row]:
@@ -85,7 +110,7 @@ def rows(found: Recipe, request: prepare.Request, values: argparse.Namespace, re
     place = _place(prepared, values) if values.on else None
     ranks = _ranks(prepared.recipe, values.nproc, place)
     limits = prepared.environment.limits
-    bounds = measuring.bound(values.within, limits.ram, limits.places.get("ram", ""))
+    bounds = measuring.bound(values.within or _WITHIN, limits.ram, limits.places.get("ram", ""))
     tell = _silent if values.json else _told
 
     def measure(bounds: measuring.Bounds, size: tuple[str, int] | None = None) -> measuring.Measured:

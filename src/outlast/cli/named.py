@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from outlast.errors import OutlastError
@@ -59,3 +60,16 @@ def last_launched(root: Path) -> RunFolder | None:
             say(f"warning: {path.parent.name} is left out. {error}", error=True)
     newest = max(records, key=lambda each: str(each.record.get("time", "")), default=None)
     return newest.folder if newest else None
+
+
+def last_written(root: Path) -> RunFolder | None:
+    """The run whose journal, or else whose record, was written last; None if there is no run."""
+
+    def time_of(path: Path) -> float:
+        for each in (RunFolder(path).journal, path / "run.json"):
+            with contextlib.suppress(OSError):
+                return each.lstat().st_mtime
+        return 0.0
+
+    newest = max((path.parent for path in sorted(root.glob("*/run.json"))), key=time_of, default=None)
+    return RunFolder(newest) if newest else None

@@ -134,14 +134,24 @@ def seconds(text: str) -> float:
     return float(value)
 
 
-def output(path: Path, example: str) -> Path:
+def output(path: Path, example: str, endings: Sequence[str] = ()) -> Path:
     """The path of the file to be written. Only a regular file may exist there; it is replaced.
 
+    Args:
+        path: as the user gave it.
+        example: a name for it.
+        endings: what its name must end with, in lower case; empty: anything.
+
     Raises:
-        UsageError: it is a folder, a device, a pipe, or not a valid name.
+        UsageError: it is a folder, a device, a pipe, not a valid name, or has another ending.
     """
     try:
         if path.name and (not path.exists() or path.is_file()):
+            if endings and path.suffix.lower() not in endings:
+                raise UsageError(
+                    f"--output is {shortened(repr(str(path)))}; expected a name that ends with {' or '.join(endings)}, "
+                    f"such as {example}."
+                )
             return path
         kind = "a folder" if path.is_dir() else "not a regular file"
     except (OSError, ValueError) as error:

@@ -46,7 +46,7 @@ def run(argv: list[str]) -> int:
     if values.md and values.png:
         raise UsageError("outlast report writes one file: give --md or --png, not both.")
     if values.md:
-        return _print_markdown(folders, values.output)
+        return _print_markdown(folders, values.output, skip_damaged=not values.runs)
     if values.png:
         return _draw(folders, values.output)
     usual = f"{folders[0].resolve().name if len(folders) == 1 else 'runs'}_report.html"
@@ -54,7 +54,7 @@ def run(argv: list[str]) -> int:
 
     made = page.report(
         folders,
-        output(Path(usual) if values.output is None else values.output, usual),
+        output(Path(usual) if values.output is None else values.output, usual, (".html", ".htm")),
         launches=_launches(folders),
         largest=int(values.max_mb * 1e6),
         skip_damaged=not values.runs,
@@ -65,16 +65,22 @@ def run(argv: list[str]) -> int:
     return EXIT_FINISHED
 
 
-def _print_markdown(folders: Sequence[Path], target: Path | None) -> int:
+def _print_markdown(folders: Sequence[Path], target: Path | None, *, skip_damaged: bool) -> int:
     """Print the summary, or write it to a file."""
-    from outlast.report.markdown import markdown
+    from outlast.report.markdown import markdown_of
+    from outlast.report.page import read_runs
 
-    text = markdown(folders)
-    if target is None:
+    place = None if target is None else output(target, "report.md", (".md", ".markdown", ".txt"))
+    infos, told = read_runs(folders, skip_damaged=skip_damaged)
+    text = markdown_of(infos)
+    for sentence in told:
+        say(f"warning: {sentence}", error=True)
+    if place is None:
         say(*text.rstrip("\n").split("\n"))
     else:
-        durable.write_file(output(target, "report.md"), [text.encode("utf-8", "backslashreplace")])
-        say(f"{target}: {counted(len(folders), 'run')}")
+        durable.make_folder(place.parent)
+        durable.write_file(place, [text.encode("utf-8", "backslashreplace")])
+        say(f"{place}: {counted(len(infos), 'run')}")
     return EXIT_FINISHED
 
 
@@ -90,9 +96,11 @@ def _draw(folders: Sequence[Path], target: Path | None) -> int:
 
     (folder,) = folders
     usual = f"{folder.resolve().name}_curves.png"
-    place = output(Path(usual) if target is None else target, usual)
+    place = output(Path(usual) if target is None else target, usual, (".png", ".svg", ".pdf"))
     curves = Curves(read_run(folder).renamed)
     curves.more(RunFolder(folder).journal)
+    if curves.trouble:
+        raise curves.trouble
     known = curves.known
     say(f"{draw_curves(folder, place, known)}: {counted(len(known.series), 'metric')}. {known.thinned}".rstrip())
     return EXIT_FINISHED

@@ -21,7 +21,10 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
     values = parser.parse(argv)
     root = runs_root(values.checkpoint_dir)
-    found = list_runs(root)
+    left_out: list[str] = []
+    found = list_runs(root, left_out)
+    for sentence in left_out:
+        say(f"warning: {sentence}", error=True)
     if values.json:
         for info in found:
             say_json(
@@ -35,7 +38,7 @@ def run(argv: list[str]) -> int:
                 }
             )
         return EXIT_FINISHED
-    if not found:
+    if not found and not left_out:
         say(f"{root} holds no runs. `outlast train RECIPE` begins one; `outlast recipes` lists them.")
         return EXIT_FINISHED
     rows = show.table(

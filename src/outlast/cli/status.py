@@ -11,7 +11,7 @@ from rich.text import Text
 
 from outlast.cli import show
 from outlast.cli.launched import SHOWN, Launches, print_launches, watch
-from outlast.cli.named import last_launched, launched_or_trained
+from outlast.cli.named import last_launched, last_written, launched_or_trained
 from outlast.cli.parser import Parser, positive
 from outlast.config.units import format_bytes
 from outlast.errors import EXIT_FINISHED, UsageError
@@ -46,11 +46,10 @@ def run(argv: list[str]) -> int:
 
         watch_all(root, values.interval)
         return EXIT_FINISHED
-    named = values.run or ((found := last_launched(root)) and found.path.name)
+    named = values.run or ((found := last_launched(root) or last_written(root)) and found.path.name)
     if not named:
         raise UsageError(
-            f"outlast status needs a run, as none in {root} was launched elsewhere; `outlast runs` lists those there "
-            "are."
+            f"{root} holds no run, so there is nothing to show; `outlast recipes` lists what can be trained."
         )
     place = launched_or_trained(named, values.checkpoint_dir)
     if values.watch:

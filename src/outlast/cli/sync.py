@@ -10,7 +10,7 @@ from outlast.cli.named import runs_of
 from outlast.cli.parser import Parser
 from outlast.errors import EXIT_FINISHED, OutlastError, TrackerFailed, UsageError
 from outlast.folder.layout import RunFolder
-from outlast.terminal import command, say, words_of
+from outlast.terminal import command, counted, say, words_of
 from outlast.tracking.sinks.client import TRACKERS, client_of
 from outlast.tracking.sinks.feed import Feed
 
@@ -63,13 +63,14 @@ def _send(folder: RunFolder, name: str, options: dict[str, Any]) -> None:
     except OutlastError:
         raise
     except Exception as error:  # whatever a tracker's library raises
-        again = command("outlast", "sync", str(folder.path), "--to", name)
+        place = ("--folder", options["folder"]) if options else ()
+        again = command("outlast", "sync", str(folder.path), "--to", name, *place)
         raise TrackerFailed(
-            f"{title} failed ({words_of(error)}) after {feed.lines} lines of {run}. Nothing is lost: `{again}` "
-            "continues after them."
+            f"{title} failed ({words_of(error)}) after {counted(feed.lines, 'line')} of {run}. Nothing is lost: "
+            f"`{again}` continues after them."
         ) from error
-    pictures = f" and {feed.pictures} picture{'s' if feed.pictures != 1 else ''}" if feed.pictures else ""
-    sent = f"{feed.lines} line{'s' if feed.lines != 1 else ''}{pictures}"
+    pictures = f" and {counted(feed.pictures, 'picture')}" if feed.pictures else ""
+    sent = f"{counted(feed.lines, 'line')}{pictures}"
     say(f"{run}: sent {sent} to {title}" if feed.lines or feed.pictures else f"{run}: {title} has all of it already")
     if feed.waiting:
         say(f"{run}: steps after the last checkpoint may be repeated; they are sent after the next one")

@@ -165,6 +165,8 @@ def _screen(runs: AllRuns, height: int, width: int) -> Group:
         table.add_row(*(row[head] for head in shown))
     running = sum(seen.is_running for seen in runs.watch.runs.values())
     more = f" · {counted(len(names) - room, 'more run')}" if len(names) > room else ""
+    if runs.watch.left_out:
+        more += f" · {counted(len(runs.watch.left_out), 'run')} left out, see `outlast runs`"
     title = f"{counted(len(names), 'run')}, {running} running here, {len(runs.open)} launched{more} · {runs.root}"
     foot = f"{time.strftime('%H:%M:%S')} · Ctrl-C ends this display, not the runs"
     empty = [Text("There are no runs yet.")] if not names else []

@@ -6,6 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+_QUOTED = re.compile(r"""(['"`])((?:file:///|/|[A-Za-z]:\\)[^'"`\n]*)\1""")
+_IN_WORDS = re.compile(
+    r"""(?<![^\s(\[{=,;'"`])(?:file:///|sqlite:///+|/|[A-Za-z]:\\)[^\s'"`,;:()<>|\\/]+(?:[\\/]+[^\s'"`,;:()<>|\\/]+)*[\\/]?"""
+)
 _ABSOLUTE = re.compile(r"(?:file://)?(?:/|[A-Za-z]:[\\/]|\\\\)")
 
 
@@ -24,6 +28,12 @@ def origin_without_folders(words: str) -> str:
     """The words of an origin, such as "train /srv/x.yaml:3", in which a file has no folder if that is absolute."""
     layer, blank, where = words.partition(" ")
     return f"{layer}{blank}{_last(where)}"
+
+
+def sentence_without_folders(sentence: str) -> str:
+    """A sentence in which the last component stands for each absolute path, quoted or not; addresses stay."""
+    quoted = _QUOTED.sub(lambda found: f"{found[1]}{_last(found[2])}{found[1]}", sentence)
+    return _IN_WORDS.sub(lambda found: _last(found[0].removeprefix("sqlite://")), quoted)
 
 
 def _last(text: str) -> str:

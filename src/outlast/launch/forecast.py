@@ -105,7 +105,10 @@ def reckon(found: Measured, limits: Limits, training: float, need: Need) -> Fore
 
 
 def lost(found: Measured, limits: Limits, need: Need, step: float | None) -> float | None:
-    """Seconds of training that are lost at worst: the longest time between two saves, and one save."""
+    """Seconds of training that are lost at worst: the longest time between two saves, and one save.
+
+    No more than a session has.
+    """
     every = parse_interval(need.save_every)
     bounds = [every.seconds] if every.seconds else []
     if every.auto:
@@ -114,7 +117,7 @@ def lost(found: Measured, limits: Limits, need: Need, step: float | None) -> flo
         bounds.append(policy.interval(found.save or 0.0, need.failure_seconds) or LONGEST if known else LONGEST)
     if every.steps and step is not None:
         bounds.append(every.steps * step)
-    return min(bounds) + (found.save or 0.0) + (step or 0.0) if bounds else None
+    return min(limits.session, min(bounds) + (found.save or 0.0) + (step or 0.0)) if bounds else None
 
 
 def here(found: Measured) -> Iterator[Row]:
@@ -228,7 +231,9 @@ def _steps(found: Measured, limits: Limits, title: str, need: Need, numbers: For
             "validations are not in it"
         ),
     )
-    if numbers.sessions is not None:
+    if need.left == 0:
+        yield "ok", "sessions", "none: all steps are done"
+    elif numbers.sessions is not None:
         ends = "1 session" if numbers.sessions == 1 else f"{numbers.sessions:,} sessions"
         yield "ok", "sessions", f"{ends} at least for the {need.left:,} steps that are left"
     else:

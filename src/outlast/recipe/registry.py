@@ -235,6 +235,12 @@ def _from_file(path: Path, source: str) -> Recipe:
     spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=[str(path.parent)])
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} cannot be imported as a Python file.")
+    if not _may_define_recipe(path):
+        raise UsageError(
+            f"{path} defines no `recipe`, so it was not run. A recipe's file ends with recipe = "
+            "outlast.Recipe(name=..., summary=..., Config=..., train=...). A script needs none: "
+            f"{command('outlast', 'run', '--', 'python', str(path))}."
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -253,3 +259,31 @@ def _from_file(path: Path, source: str) -> Recipe:
             "train=...)."
         )
     return replace(found, source=source, package=name)
+
+
+def _may_define_recipe(path: Path) -> bool:
+    """Whether a file binds the name `recipe`, by its text: to import a training script would train.
+
+    True if that cannot be told, as for a file that Python cannot read; importing it then says why.
+    """
+    import ast  # only where a file is named
+
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if node.name in ("recipe", "__getattr__"):
+                return True
+            continue  # names in it are its own
+        if isinstance(node, ast.alias) and (node.asname or node.name) in ("recipe", "*"):
+            return True
+        if isinstance(node, ast.Name) and node.id in ("globals", "vars", "setattr", "exec"):  # may bind any name
+            return True
+        if isinstance(node, ast.Name) and node.id == "recipe" and isinstance(node.ctx, ast.Store):
+            return True
+        waiting.extend(ast.iter_child_nodes(node))
+    return False

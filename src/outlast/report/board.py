@@ -80,7 +80,13 @@ class Runs:
             "runs": runs,
             "others": [row(info) for info in others],
             "differs": differing(runs) if len(runs) > 1 else [],
+            "left_out": page.left_out(self.left_out()),
         }
+
+    def left_out(self) -> list[str]:
+        """A sentence about each run of the folder that cannot be read."""
+        with self._lock:
+            return [self._watch.left_out[name] for name in sorted(self._watch.left_out)]
 
     def _read(self, info: RunInfo) -> Curves:
         """The curves of a run; only lines that were added are read. After a resume from before them, all are."""
@@ -234,7 +240,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             found = self.server.runs.contents(names)
             texts = {run["id"]: page.as_data(run) for run in found["runs"]}
             changed = [text for name, text in texts.items() if sent.get(name) != text]
-            others = page.as_data({"others": found["others"], "differs": found["differs"], "ids": list(texts)})
+            rest_of = {name: found[name] for name in ("others", "differs", "left_out")}
+            others = page.as_data(rest_of | {"ids": list(texts)})
             if changed or others != rest:
                 sent, rest, told = texts, others, time.monotonic()
                 yield f'data: {others[:-1]},"runs":[{",".join(changed)}]}}\n\n'

@@ -16,6 +16,8 @@ from outlast.terminal import shortened
 
 MOST_METRICS = 60  # metrics in one picture
 _WIDTH, _HEIGHT, _COLUMNS = 5.2, 3.0, 3  # inches of one picture; pictures in a row
+_LINE = 0.15  # inches of a line of text
+_LARGEST = 1e300  # beyond it, matplotlib's own arithmetic overflows
 _MOST_ONCE = 14  # values of metrics that were logged once, in one picture
 
 
@@ -71,12 +73,16 @@ def draw_curves(folder: Path, target: Path, known: Known | None = None) -> Path:
     pictures = len(curves) + bool(once)
     columns = min(_COLUMNS, pictures)
     rows = -(-pictures // columns)
-    figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows), layout="constrained")
+    heights = [_HEIGHT] * rows
+    if once and rows > 1 and len(curves) % columns == 0:  # the list has a row of its own: no higher than its lines
+        heights[-1] = min(_HEIGHT, 0.6 + _LINE * min(len(once), _MOST_ONCE + 1))
+    figure = Figure(figsize=(_WIDTH * columns, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    axes = figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flatten()
     for axis, (name, (steps, values)) in zip(axes, curves.items(), strict=False):
         axis.vlines(ends, 0, 1, transform=axis.get_xaxis_transform(), color="0.8", linewidth=1, zorder=0)
-        axis.plot(steps, values, color="#2a6f97", linewidth=1.3, marker="o" if len(steps) < 3 else "", markersize=4)
+        bounded = [min(max(value, -_LARGEST), _LARGEST) for value in values]
+        axis.plot(steps, bounded, color="#2a6f97", linewidth=1.3, marker="o" if len(steps) < 3 else "", markersize=4)
         axis.set_title(f"{shortened(name, 60)} {values[-1]:.4g}", loc="left", fontsize=10, parse_math=False)
         axis.set_xlabel("step", fontsize=8)
         axis.tick_params(labelsize=8)
@@ -123,5 +129,5 @@ def _ends(place: RunFolder, last: float) -> list[int]:
 
 
 def _spread(values: Sequence[float]) -> bool:
-    """Whether the values span more than two decades."""
-    return min(values) > 0 and max(values) / min(values) > 100
+    """Whether the values span more than two decades, and a logarithmic axis can hold them."""
+    return min(values) > 1 / _LARGEST and max(values) / min(values) > 100

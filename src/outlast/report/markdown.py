@@ -9,7 +9,7 @@ from typing import Any
 
 from outlast.config.units import format_seconds
 from outlast.report.page import contents
-from outlast.report.runs import read_run
+from outlast.report.runs import RunInfo, read_run
 from outlast.terminal import counted, measured
 
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|~&])")
@@ -18,11 +18,20 @@ _MOST_METRICS, _MOST_VALUES = 12, 40
 
 
 def markdown(folders: Sequence[Path]) -> str:
+    """As `markdown_of`, for the runs in folders.
+
+    Raises:
+        OutlastError: a folder is not a run folder, or its run.json cannot be read.
+    """
+    return markdown_of([read_run(folder) for folder in folders])
+
+
+def markdown_of(infos: Sequence[RunInfo]) -> str:
     """The summary: a table of runs and their metrics, the config values in which they differ, and their sessions.
 
     Text of a run is escaped: it mentions nobody, and is no link and no HTML.
     """
-    data = contents([read_run(folder) for folder in folders], {})
+    data = contents(infos, {})
     runs = data["runs"]
     names = list(dict.fromkeys(metric["name"] for run in runs for metric in run["metrics"]))
     lines = _table(

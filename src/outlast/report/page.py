@@ -21,7 +21,7 @@ from outlast.folder.attempt import utc
 from outlast.folder.layout import RunFolder
 from outlast.report.pictures import inlined, pictures_in
 from outlast.report.runs import RunInfo, read_run
-from outlast.report.summary import differing, ranges_for, row, summary
+from outlast.report.summary import differing, ranges_for, row, sentence, summary
 from outlast.report.thinning import Curves
 
 LARGEST = 3_000_000
@@ -29,6 +29,8 @@ LARGEST = 3_000_000
 
 MOST_RUNS = 24
 """Runs of a report that are shown in full: those that trained last. Of further ones, one row is shown."""
+
+_MOST_LEFT_OUT = 20  # runs that cannot be read, of which a page says why
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,9 @@ def report(
         UsageError: the text alone is larger than `largest`.
         OutlastError: a folder is not a run folder, or its run.json cannot be read.
     """
-    infos, told = [], list[str]()
-    for folder in folders:
-        try:
-            infos.append(read_run(folder))
-        except (OutlastError, OSError) as error:
-            if not skip_damaged:
-                raise
-            told.append(f"{folder.name} is left out: {error}")
+    infos, told = read_runs(folders, skip_damaged=skip_damaged)
     shown, others = in_full(infos)
-    found = contents(shown, launches or {}, others=others)
+    found = contents(shown, launches or {}, others=others) | {"left_out": left_out(told)}
     page = document(found)
     room = largest - len(page)
     if room < 0:
@@ -89,16 +84,39 @@ def report(
     if others:
         told.append(f"The {len(shown)} runs that trained last are shown in full, and the other {len(others)} as a row.")
     for info, run in zip(shown, found["runs"], strict=True):
-        run["pictures"], left_out = inlined(pictures_in(RunFolder(info.folder).artifacts), room)
+        run["pictures"], lacking = inlined(pictures_in(RunFolder(info.folder).artifacts), room)
         room -= sum(len(json.dumps(picture)) for picture in run["pictures"])
-        room -= sum(len(words) + 8 for words in left_out)
-        run["pictures_left_out"] = left_out
-        told += [f"{run['id']}: {words}" for words in left_out]
+        room -= sum(len(words) + 8 for words in lacking)
+        run["pictures_left_out"] = lacking
+        told += [f"{run['id']}: {words}" for words in lacking]
     if any(run["pictures"] or run["pictures_left_out"] for run in found["runs"]):
         page = document(found)
     durable.make_folder(target.parent)
     durable.write_file(target, [page])
     return Report(target, len(page), len(infos), told)
+
+
+def read_runs(folders: Sequence[Path], *, skip_damaged: bool) -> tuple[list[RunInfo], list[str]]:
+    """The runs of folders, and a sentence about each that cannot be read.
+
+    Raises:
+        OutlastError: one cannot be read, and `skip_damaged` is not set.
+    """
+    infos, told = [], list[str]()
+    for folder in folders:
+        try:
+            infos.append(read_run(folder))
+        except (OutlastError, OSError) as error:
+            if not skip_damaged:
+                raise
+            told.append(f"{folder.name} is left out: {error}")
+    return infos, told
+
+
+def left_out(told: Sequence[str]) -> list[str]:
+    """Sentences about runs that cannot be read, as a page shows them: without folders, and not too many."""
+    more = [f"{len(told) - _MOST_LEFT_OUT} more are left out."] if len(told) > _MOST_LEFT_OUT else []
+    return [*map(sentence, told[:_MOST_LEFT_OUT]), *more]
 
 
 def in_full(infos: Sequence[RunInfo]) -> tuple[list[RunInfo], list[RunInfo]]:

@@ -160,14 +160,20 @@ def read_run(folder: Path) -> RunInfo:
     )
 
 
-def list_runs(root: Path) -> list[RunInfo]:
-    """All runs in a folder, by name; folders that cannot be read are left out."""
+def list_runs(root: Path, left_out: list[str] | None = None) -> list[RunInfo]:
+    """All runs in a folder, by name.
+
+    Args:
+        root: the folder.
+        left_out: gets a sentence about each folder that cannot be read.
+    """
     found = []
     for path in sorted(root.glob("*/run.json")):
         try:
             found.append(read_run(path.parent))
-        except (OutlastError, OSError):
-            continue
+        except (OutlastError, OSError) as error:
+            if left_out is not None:
+                left_out.append(f"{path.parent.name} is left out: {error}")
     return found
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from outlast.config.paths import origin_without_folders, without_folders
+from outlast.config.paths import origin_without_folders, sentence_without_folders, without_folders
 from outlast.config.units import is_finite
 from outlast.errors import OutlastError
 from outlast.folder import plain, reading
@@ -18,6 +18,7 @@ from outlast.report.chain import chain_of, line
 from outlast.report.runs import RunInfo
 from outlast.report.thinning import RANGES, Curve, Curves
 from outlast.terminal import counted, visible
+from outlast.tracking.events import lasted
 
 MOST_ATTEMPTS = 500
 """The newest attempts that a report shows."""
@@ -156,7 +157,7 @@ def sessions(attempts: Sequence[Mapping[str, Any]], reached: int) -> list[dict[s
 def _attempts(info: RunInfo, attempts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found, before = [], None
     following: list[Mapping[str, Any]] = [*attempts[1:], {}]
-    for attempt, after in zip(attempts, following, strict=True):
+    for attempt, after in zip(attempts, following, strict=False):
         end, environment = attempt.get("end", {}), attempt.get("environment", {})
         limits, resume = environment.get("limits") or {}, attempt.get("resume") or {}
         session = attempt.get("session", {})
@@ -165,8 +166,11 @@ def _attempts(info: RunInfo, attempts: Sequence[Mapping[str, Any]]) -> list[dict
         seconds = end.get("seconds")
         if seconds is None and began is not None and ended is not None and ended >= began:
             seconds = ended - began
-        if seconds is None and spent is not None:
-            seconds = spent.total
+        least = seconds is None  # killed, or still running: its events say how long it lived at least
+        if least:
+            by_events = lasted(RunFolder(info.folder), attempt["number"], attempt.get("id"))
+            known = [each for each in (by_events, spent.total if spent else None) if each is not None]
+            seconds = max(known, default=None)
         next_step = (after.get("resume") or {}).get("step", 0 if after.get("trained") else None)
         step = end.get("step")
         found.append(
@@ -178,6 +182,7 @@ def _attempts(info: RunInfo, attempts: Sequence[Mapping[str, Any]]) -> list[dict
                 "began": text(attempt.get("started", "")),
                 "ended": text(end.get("time", "")),
                 "seconds": seconds,
+                "least": least and seconds is not None,
                 "away": began - before if began is not None and before is not None and began >= before else None,
                 "limit": limit if is_finite(limit := _map(limits).get("seconds")) else None,
                 "budget": session.get("budget"),
@@ -187,19 +192,24 @@ def _attempts(info: RunInfo, attempts: Sequence[Mapping[str, Any]]) -> list[dict
                 or ("running" if info.status == "running" and not after else "no end record"),
                 "step": step,
                 "repeated": step - next_step if step is not None and next_step is not None and step > next_step else 0,
-                "error": text(end["error"]) if end.get("error") else None,
+                "error": sentence(end["error"]) if end.get("error") else None,
                 "spent": {name: value for name, value in spent._asdict().items() if value is not None}
                 if spent
                 else None,
                 "advice": spent.sentences()[1:] if spent else [],
-                "differences": [text(each) for each in resume.get("differences", [])[:_TOLD]],
-                "changes": [text(each) for each in attempt.get("changes", [])[:_TOLD]],
-                "told": [text(each) for each in attempt.get("told", [])[-_TOLD:]],
+                "differences": [sentence(each) for each in resume.get("differences", [])[:_TOLD]],
+                "changes": [sentence(each) for each in attempt.get("changes", [])[:_TOLD]],
+                "told": [sentence(each) for each in attempt.get("told", [])[-_TOLD:]],
                 "facts": _facts(attempt),
             }
         )
         before = ended if ended is not None else before
     return found
+
+
+def sentence(words: object) -> str:
+    """A sentence of an attempt, without folders of its machine."""
+    return text(sentence_without_folders(str(words)))
 
 
 def _facts(attempt: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -261,6 +271,8 @@ def _notes(curves: Curves) -> list[str]:
         for name, curve in curves.by_name.items()
         if not curve.count
     ][:20]
+    if curves.trouble:
+        found.append(f"The journal cannot be read, so there are no curves: {sentence(curves.trouble)}")
     if curves.broken:
         found.append(f"{counted(curves.broken, 'line')} of the journal could not be read.")
     if curves.left_out:

@@ -5,7 +5,6 @@ The ranges become wider as the run becomes longer, so a curve can be read while 
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -189,6 +188,7 @@ class Curves:
         broken: number of lines that could not be read.
         left_out: names of metrics beyond MOST_METRICS.
         read_to: the offset up to which the journal was read.
+        trouble: why it could not be read at the last look; None if it could, or does not exist.
     """
 
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -196,14 +196,20 @@ class Curves:
     broken: int = 0
     left_out: set[str] = field(default_factory=set)
     read_to: int = 0
+    trouble: OutlastError | OSError | None = None
     _tail: bytes = b""
 
     def more(self, journal: Path) -> bool:
         """Read the lines that were added; returns whether there were any. A journal that cannot be read has none."""
         before = self.read_to
-        with contextlib.suppress(OutlastError, OSError):
+        self.trouble = None
+        try:
             for block in bulk.blocks(journal, self.read_to):
                 self._add(block)
+        except FileNotFoundError:  # nothing was logged yet
+            pass
+        except (OutlastError, OSError) as error:
+            self.trouble = error
         return self.read_to > before
 
     def continues(self, journal: Path) -> bool:

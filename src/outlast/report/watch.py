@@ -42,11 +42,16 @@ class Watch:
 
     Args:
         root: the folder of run folders; it may not exist yet.
+
+    Attributes:
+        runs: by name, as they were seen last.
+        left_out: why a run was never seen: name -> a sentence.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.runs: dict[str, Seen] = {}
+        self.left_out: dict[str, str] = {}
         self._keys: dict[str, _Key] = {}
 
     def look(self) -> set[str]:
@@ -57,6 +62,7 @@ class Watch:
         """
         changed = set()
         names = self._names()
+        self.left_out = {}
         for name in names:
             folder = RunFolder(self.root / name)
             key = _key(folder)
@@ -65,7 +71,9 @@ class Watch:
                 continue
             try:
                 seen = _seen(folder)
-            except (OutlastError, OSError):
+            except (OutlastError, OSError) as error:
+                if before is None:
+                    self.left_out[name] = f"{name} is left out: {error}"
                 continue
             if before is None or self._keys.get(name) != key or before.info.status != seen.info.status:
                 changed.add(name)

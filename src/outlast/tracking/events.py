@@ -170,7 +170,25 @@ def spent_in(folder: RunFolder, number: int, attempt: str | None) -> TimeSpent |
     return None
 
 
+def lasted(folder: RunFolder, number: int, attempt: str | None) -> float | None:
+    """The seconds from the first event of an attempt to its newest one; None if it has none.
+
+    Of an attempt that was killed, or still runs, this is the least that it took. Reads only the file's ends.
+    """
+    path = folder.events(number)
+    try:
+        first = _parsed(next(reading.lines(path, 0, reading.BLOCK), b""), path) or {}
+        if attempt is None or first.get("attempt") != attempt:
+            return None
+        newest = next(_counting((line for _, line in reading.backwards(path)), path), first)
+    except (OSError, OutlastError):
+        return None
+    found = float(newest["time"]) - float(first["time"])
+    return found if 0 <= found < _LONGEST_LIFE else None
+
+
 _SPENT = tuple(TimeSpent._fields)
+_LONGEST_LIFE = 10**10  # seconds: times of a damaged file are none
 
 
 def _counting(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:

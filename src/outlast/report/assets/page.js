@@ -344,7 +344,7 @@
       { name: "attempt", number: true, cell: (each) => each.number },
       { name: "where", cell: (each) => [each.where, ...each.gpus].join(", ") },
       { name: "began", key: (each) => each.began, cell: (each) => when(each.began) },
-      { name: "took", number: true, key: (each) => each.seconds, cell: (each) => hours(each.seconds) },
+      { name: "took", number: true, key: (each) => each.seconds, cell: (each) => `${hours(each.seconds)}${each.least ? "+" : ""}` },
       { name: "limit", number: true, key: (each) => each.limit, cell: (each) => hours(each.limit) || "none" },
       ...(rows.some((each) => each.budget) ? [{ name: "budget", number: true, key: (each) => each.budget, cell: (each) => (each.budget ? `${hours(each.budget)}${each.seconds ? `, ${Math.round(100 * each.seconds / each.budget)} % spent` : ""}` : "none") }] : []),
       ...(rows.some((each) => each.quota) ? [{ name: "quota", number: true, key: (each) => (each.quota ? each.seconds : null), cell: (each) => (each.quota ? `${hours(each.seconds)} ${each.quota}` : "none") }] : []),
@@ -437,7 +437,7 @@
   }
   function configOf(run) {
     if (!run.config.length) return [];
-    const changed = run.config.filter((each) => each.origin !== "default");
+    const changed = run.config.filter((each) => !/^(run \(was: )?default\)?$/.test(each.origin));
     const columns = [
       { name: "value", cell: (each) => make("span", { class: "mono", text: each.key }), key: (each) => each.key },
       { name: "", cell: (each) => make("span", { class: "mono", text: each.value }), key: (each) => each.value },
@@ -477,7 +477,7 @@
     return make("section", { class: "run", "aria-label": `Run ${run.id}` }, make("details", {}, make("summary", {}, title), parts));
   }
   function differences() {
-    if (runs.length < 2) return [];
+    if (runs.filter((run) => run.config.length).length < 2) return [];
     if (!data.differs.length) return [make("h2", { text: "Differences" }), make("p", { text: "The runs have the same config." })];
     return [make("h2", { text: "Differences" }), table("The config values in which the runs differ.", [
       { name: "value", cell: (row) => make("span", { class: "mono", text: row.key }), key: (row) => row.key },
@@ -501,7 +501,7 @@
   const marks = make("p", { class: "soft", text: "Bands are sessions, numbered as the attempts; a triangle is a resume. Long curves show the smallest and the largest value of each range of steps; smoothing uses their means." });
   curves.append(make("h2", { text: "Curves" }), controls, marks, none, grid);
   function fill() {
-    overview.replaceChildren(runsTable());
+    overview.replaceChildren(runsTable(), ...(data.left_out || []).map((words) => make("p", { class: "notes", text: words })));
     compared.replaceChildren(...differences());
     const open = new Set();
     const place = (node) => `${node.closest("section").getAttribute("aria-label")} ${node.textContent.split(":")[0]}`;
@@ -535,6 +535,7 @@
       runs.splice(0, runs.length, ...now);
       others.splice(0, others.length, ...news.others.map(light));
       data.differs = news.differs;
+      data.left_out = news.left_out;
       const focusable = () => [...document.querySelectorAll("a, button, input, summary, [tabindex]")];
       const at = focusable().indexOf(document.activeElement);
       fill();
