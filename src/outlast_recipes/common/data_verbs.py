@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import shlex
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,11 +18,13 @@ from urllib.parse import unquote, urlsplit
 import outlast
 from outlast_recipes.common import source
 from outlast_recipes.common.downloading import File, download
+from outlast_recipes.common.plain_file import read_plain
 from outlast_recipes.common.problems import counted
 from outlast_recipes.common.unpacking import is_archive, remove, unpack
 
 RECORD = ".outlast-data.json"
 _GB = 10**9
+_LARGEST = 10**9  # of them
 
 
 def nothing(name: str, words: str) -> outlast.Command:
@@ -67,8 +69,18 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--from", dest="address", metavar="URL", help="https address of a file, or of an archive")
     parser.add_argument("--sha256", metavar="HASH", help="SHA-256 of the file, as sha256sum prints it")
     parser.add_argument(
-        "--most", type=float, default=100.0, metavar="GB", help="size at most, packed and unpacked (default: 100)"
+        "--most", type=_size, default=100.0, metavar="GB", help="size at most, packed and unpacked (default: 100)"
     )
+
+
+def _size(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= _LARGEST:
+        raise ArgumentTypeError(f"is {text!r}; expected a number of GB above 0, and at most {_LARGEST:,}")
+    return value
 
 
 def fetch(values: Namespace, tell: Callable[[int, int], None]) -> Iterable[str]:
@@ -89,6 +101,8 @@ def fetch(values: Namespace, tell: Callable[[int, int], None]) -> Iterable[str]:
             f"--sha256 is {values.sha256!r}; expected 64 hexadecimal digits. `sha256sum FILE` prints them where the "
             "file is."
         )
+    if folder.name in ("", ".."):
+        raise outlast.DataError(f"The folder is {str(folder)!r}; expected the name of a new one.")
     if _recorded(folder).get("sha256") == known:
         yield f"{folder} has the files of {known[:12]} already. To fetch them again, remove it."
         return
@@ -125,7 +139,7 @@ def fetch(values: Namespace, tell: Callable[[int, int], None]) -> Iterable[str]:
 
 def _recorded(folder: Path) -> dict[str, object]:
     try:
-        found = json.loads((folder / RECORD).read_bytes()[:10_000])
+        found = json.loads(read_plain(folder / RECORD, 10_000))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

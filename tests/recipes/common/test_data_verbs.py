@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +16,7 @@ import pytest
 
 from outlast.cli import main
 from outlast.recipe import registry
+from outlast_recipes.common import data_verbs
 
 RECIPES = ("digits", "dungeon", "emergence", "sign", "skeleton", "yolo")
 
@@ -128,6 +130,25 @@ def test_what_cannot_be_fetched_is_one_sentence(
     assert not folder.exists()
     left = [each for each in tmp_path.rglob("*") if "out" in str(each.relative_to(tmp_path))]
     assert not [each for each in left if each.is_dir() and not any(each.iterdir())], "no empty folder stays"
+
+
+@pytest.mark.parametrize("most", ["nan", "inf", "-1", "0", "1e400", "x"])
+def test_a_size_that_is_none_is_a_usage_error(most: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "get", "skeleton", "out", "--from", "https://127.0.0.1:9/a", f"--most={most}"]) == 2
+    assert f"--most: is {most!r}; expected a number of GB above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", [".", "..", "a/.."])
+def test_a_folder_without_a_name_is_refused(folder: str, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "get", "skeleton", folder, "--from", f"{address}/a.zip", "--sha256", "0" * 64]) == 1
+    assert "expected the name of a new one" in capsys.readouterr().err
+
+
+def test_a_pipe_for_the_record_is_not_read(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / data_verbs.RECORD)
+    assert main(["data", "get", "skeleton", "out", "--from", f"{address}/a.zip", "--sha256", "0" * 64]) == 1
+    assert "is there already" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_there_is_left_as_it_is(
