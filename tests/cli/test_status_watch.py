@@ -35,6 +35,15 @@ def test_without_a_terminal_it_prints_each_run_once_and_ends(tmp_path: Path, cap
     assert len(out.splitlines()) == 2
 
 
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines_too(tmp_path: Path, capsys, monkeypatch) -> None:
+    train(tmp_path, "a", total=12)
+    dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
+    monkeypatch.setattr(watching.show, "console", lambda: dumb)
+    assert main(["status", "--watch", "--checkpoint-dir", str(tmp_path)]) == 0
+    messages.said(capsys.readouterr().out, "status/watch-line", run="a", status="finished", step="12 of 12")
+    assert not dumb.file.getvalue()
+
+
 def test_only_runs_that_changed_are_read(tmp_path: Path, monkeypatch) -> None:
     first, second = train(tmp_path, "a", total=12), train(tmp_path, "b", total=12)
     read = []

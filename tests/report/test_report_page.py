@@ -210,7 +210,7 @@ def test_a_run_in_any_state_has_a_report(tmp_path: Path) -> None:
     record = json.loads(folder.attempt(1).read_text())
     del record["end"]  # killed
     folder.attempt(1).write_text(json.dumps(record))
-    assert (reported()["status"], reported()["attempts"][0]["reason"]) == ("interrupted", "no end record")
+    assert (reported()["status"], reported()["attempts"][0]["reason"]) == ("interrupted", "lost")
     assert reported()["attempts"][0]["seconds"] is not None  # from the events
     with folder.journal.open("ab") as file:
         file.write(b'\x00\xff\nhalf\n{"step": 18, "loss": "NaN"}\n{"step": 18, "only": "NaN"}\n{"step": 19, "lo')

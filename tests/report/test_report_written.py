@@ -144,7 +144,7 @@ def test_an_attempt_without_an_end_took_what_its_events_say_at_least(folder: Run
     events[-1]["time"] = events[0]["time"] + 12.5
     folder.events(1).write_text("".join(json.dumps(event) + "\n" for event in events))
     (attempt,) = contents([read_run(folder.path)], {})["runs"][0]["attempts"]
-    assert (attempt["reason"], attempt["seconds"], attempt["least"]) == ("no end record", 12.5, True)
+    assert (attempt["reason"], attempt["seconds"], attempt["least"]) == ("lost", 12.5, True)
     assert lasted(folder, 1, "0" * 32) is None
     assert lasted(folder, 1, None) is None
     for wrong in (1e308, -1e308):

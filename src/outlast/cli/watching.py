@@ -128,7 +128,7 @@ def watch_all(root: Path, interval: float | None) -> None:
     pause = LOCAL if interval is None else interval
     console = show.console()
     try:
-        if not console.is_terminal:
+        if not console.is_terminal or console.is_dumb_terminal:
             _print_changes(runs, pause)
             return
         with Live(console=console, screen=True, auto_refresh=False) as live:

@@ -188,8 +188,7 @@ def _attempts(info: RunInfo, attempts: Sequence[Mapping[str, Any]]) -> list[dict
                 "budget": session.get("budget"),
                 "quota": text(session["quota"]) if session.get("quota") else None,
                 "resume": {"step": resume["step"], "grade": resume["grade"]} if resume else None,
-                "reason": end.get("reason")
-                or ("running" if info.status == "running" and not after else "no end record"),
+                "reason": end.get("reason") or ("running" if info.status == "running" and not after else "lost"),
                 "step": step,
                 "repeated": step - next_step if step is not None and next_step is not None and step > next_step else 0,
                 "error": sentence(end["error"]) if end.get("error") else None,
