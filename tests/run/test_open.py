@@ -191,14 +191,18 @@ def test_a_damaged_state_to_begin_from(opened, old: Path, monkeypatch) -> None:
         opened("newer", total_steps=9, resume_from=old)
 
 
-def test_recipes_take_the_budget_and_say_what_they_do_not_read(outlast_cli, tmp_path: Path) -> None:
+def test_recipes_take_the_budget_and_the_folder_and_say_what_they_do_not_read(outlast_cli, tmp_path: Path) -> None:
     flags = ["--epochs", "1", "--data.samples", "64", "--batch-size", "32", "--num-workers", "0"]
     variables = {"OUTLAST_BUDGET": "7h", "OUTLAST_ROOT": str(tmp_path / "else"), "OUTLAST_RUN": "digits"}
     done = outlast_cli("train", "digits", *flags, env=variables)
     assert done.returncode == 0, done.stderr
-    messages.said(done.stderr, "run/outlast-root-is-set-and-recipes-do")
-    assert "OUTLAST_RUN is set" not in done.stderr
-    assert (tmp_path / "runs/digits/run.json").exists()
+    assert "is set" not in done.stderr
+    assert (tmp_path / "else/digits/run.json").exists()
+    done = outlast_cli("train", "digits", *flags, "--checkpoint-dir", "given", env={**variables, "OUTLAST_RUN": "own"})
+    assert done.returncode == 0, done.stderr
+    messages.said(done.stderr, "run/outlast-run-is-set-and-recipes-do")
+    assert "OUTLAST_ROOT" not in done.stderr
+    assert (tmp_path / "given/digits/run.json").exists()
     assert outlast_cli("train", "digits", *flags, env={"OUTLAST_BUDGET": "soon"}).returncode == 2
 
 

@@ -98,7 +98,7 @@ def check_file(path: Path, expected: WrittenFile, keep: Callable[[memoryview], i
     hasher, block = xxhash.xxh3_128(), memoryview(bytearray(min(_BLOCK, max(1, expected.size))))
     with _expected(path, expected) as descriptor:
         while done < expected.size:
-            piece = block[: min(len(block), expected.size - done)]
+            piece = block[: min(len(block), expected.size - done, CHUNK - done % CHUNK)]
             _read_all(descriptor, piece, path)
             hasher.update(piece)
             wanted = wanted if done else min(keep(piece), expected.size)

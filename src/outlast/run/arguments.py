@@ -132,7 +132,7 @@ def read(
         begin_from=begin_from,
         notices=[
             *(("warning", words) for words in [*without_folder(variables), *itertools.chain(*map(misspelt, sinks))]),
-            *(("info", words) for words in _ignored(given, recipe, root, name)),
+            *(("info", words) for words in _ignored(given, recipe, name)),
         ],
         renamed=renamed,
         follow=_follow(*_Lookup(given)("remote", remote, "OUTLAST_REMOTE"), remote_rate),
@@ -264,12 +264,11 @@ def _source(words: str, path: Path) -> None:
         )
 
 
-def _ignored(given: Mapping[str, str], recipe: str | None, root: Path, name: str) -> list[str]:
+def _ignored(given: Mapping[str, str], recipe: str | None, name: str) -> list[str]:
     """For recipes these are values of their config, with flags and files."""
     if recipe is None:
         return []
-    mine = {"OUTLAST_RUN": ("--experiment-name", name), "OUTLAST_ROOT": ("--checkpoint-dir", str(root))}
-    found = {key: flag for key, (flag, value) in mine.items() if key in given and given[key] != value}
+    found = {"OUTLAST_RUN": "--experiment-name"} if given.get("OUTLAST_RUN", name) != name else {}
     if "OUTLAST_RESUME_FROM" in given:
         found["OUTLAST_RESUME_FROM"] = "--resume"
     return [f"{key} is set, and recipes do not read it; give {flag}" for key, flag in found.items()]

@@ -189,7 +189,7 @@ def test_generate_writes_a_dungeon_with_its_proof(tmp_path) -> None:
     messages.said(told, "dungeon/can-be-finished", steps=steps, keys=2, tiles=0)
     assert (folder / "certificate.txt").read_text().count("\n") == steps + 1
     assert verb("play", folder / "dungeon.json", "--solution") == (folder / "certificate.txt").read_text().splitlines()
-    again = verb("generate", "--rooms", 12, "--keys", 2, "--seed", 7, "--tension", 0, "-o", folder)
+    again = verb("generate", "--rooms", 12, "--keys", 2, "--seed", 7, "--tension", 0, "-o", folder, "--replace")
     assert again[1] != told[1] or json.loads((folder / "dungeon.json").read_text()) != record
 
 
@@ -201,7 +201,7 @@ def test_generate_without_a_folder_uses_the_seed(tmp_path, monkeypatch) -> None:
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path) -> None:
     (tmp_path / "map.png").mkdir()
-    with messages.raises(outlast.DataError, "dungeon/cannot-be-written"):
+    with messages.raises(outlast.DataError, "dungeon/a-folder-of-that-name"):
         verb("generate", "--rooms", 5, "--keys", 1, "-o", tmp_path)
     assert not (tmp_path / "dungeon.json").exists(), "not finished"
     assert not list(tmp_path.glob(".*"))
