@@ -13,8 +13,8 @@ RUNS = Path(os.environ.get("OUTLAST_ROOT") or "runs")
 """The folder that holds the run folders, where no flag names another."""
 
 
-def add_checkpoint_arguments(parser: ArgumentParser) -> None:
-    """Declare where the runs are, and which checkpoint is meant."""
+def add_runs_folder(parser: ArgumentParser) -> None:
+    """Declare where the runs are."""
     parser.add_argument(
         "--checkpoint-dir",
         "--root",
@@ -23,6 +23,11 @@ def add_checkpoint_arguments(parser: ArgumentParser) -> None:
         metavar="PATH",
         help="folder that holds the run folders (default: OUTLAST_ROOT, or runs)",
     )
+
+
+def add_checkpoint_arguments(parser: ArgumentParser) -> None:
+    """Declare where the runs are, and which checkpoint is meant."""
+    add_runs_folder(parser)
     parser.add_argument("--step", default="latest", help='step of a checkpoint, "latest" or "best" (default: latest)')
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import outlast
-from outlast_recipes.common.run_options import RUNS
+from outlast_recipes.common.run_options import RUNS, add_runs_folder
 from outlast_recipes.yolo.config import YoloConfig
 from outlast_recipes.yolo.stepping import lines_of, outlast_command
 
@@ -58,14 +58,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--experiment", type=Path, metavar="YAML", help="file with values of the training")
     parser.add_argument("--experiment-name", metavar="NAME", help="name of the run (default: name of the file)")
     parser.add_argument("--data-path", "--data", "--data-root", type=Path, metavar="DIR", help="folder of the data")
-    parser.add_argument(
-        "--checkpoint-dir",
-        "--root",
-        type=Path,
-        default=RUNS,
-        metavar="PATH",
-        help="folder that holds the run folders (default: OUTLAST_ROOT, or runs)",
-    )
+    add_runs_folder(parser)
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="minimum number of GPUs (default: 0)")
     parser.add_argument(
         "--on",

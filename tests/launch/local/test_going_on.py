@@ -15,7 +15,7 @@ from outlast.launch import fetch as fetching
 from outlast.launch import relay as relaying
 from outlast.launch import start
 from outlast.launch.fetch import AnotherHistory, NothingLeft
-from outlast.launch.local.provider import LocalProvider, connect
+from outlast.launch.local.provider import LocalProvider
 from outlast.launch.provider import Request, Terms
 from outlast.launch.records import LaunchRecord, all_launches, check_closed, newest_begun, open_launch
 from outlast.launch.relay import Bounds, Pace, relay
@@ -23,18 +23,10 @@ from outlast.launch.watch import state_of
 from outlast.launch.work import RecipeWork
 from tests import messages
 from tests.launch import recipes
-from tests.launch.conftest import RECIPE
 
 
 class Killed(BaseException):
     """What stands for SIGKILL within a process: nothing catches it."""
-
-
-@pytest.fixture
-def provider(tmp_path: Path) -> LocalProvider:
-    (tmp_path / "walk").mkdir()
-    (tmp_path / "walk/recipe.py").write_text(RECIPE.replace("from helper import STEP", "STEP = 0.5"))
-    return connect(Path("runs"))
 
 
 def prepared(**flags: str) -> RecipeWork:

@@ -14,7 +14,7 @@ import pytest
 
 from outlast.errors import LaunchError, UsageError
 from outlast.launch.keeper import write
-from outlast.launch.local.provider import LocalProvider, connect
+from outlast.launch.local.provider import LocalProvider
 from outlast.launch.local.session import claim
 from outlast.launch.process import identity, kill_group, lives
 from outlast.launch.provider import Terms
@@ -25,16 +25,8 @@ from outlast.launch.watch import follow, state_of
 from outlast.launch.work import RecipeWork
 from tests import messages
 from tests.launch import recipes
-from tests.launch.conftest import RECIPE
 
 HANDLE = {"session": "outlast-x-001"}
-
-
-@pytest.fixture
-def provider(tmp_path: Path) -> LocalProvider:
-    (tmp_path / "walk").mkdir()
-    (tmp_path / "walk/recipe.py").write_text(RECIPE.replace("from helper import STEP", "STEP = 0.5"))
-    return connect(Path("runs"))
 
 
 def prepared(**flags: str) -> RecipeWork:

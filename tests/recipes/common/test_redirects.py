@@ -255,3 +255,5 @@ def test_this_machine_is_asked_without_a_proxy_wherever_it_leads(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     first.leads["/f.bin"] = (302, f"{second.address}/f")
     fetch(first, tmp_path / "d")
+    assert first.asked == ["/f.bin"]
+    assert second.asked == ["/f"]
