@@ -166,7 +166,7 @@ def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Ite
         seen.add(id(value))
         kept.append(value)
         yield path, value, holder
-        if isinstance(value, _PLAIN + _LOGGERS):
+        if _is_closed(type(value)):
             continue
         with contextlib.suppress(Exception):  # objects that do not like to be looked at
             inside = isinstance(value, list | tuple | dict)
@@ -174,6 +174,12 @@ def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Ite
             for name, part in _members(value, among_globals, kinds):
                 if len(seen) + len(waiting) < MOST and not _is_idle(part, among_many=inside):
                     waiting.append((path + name, part, owner))
+
+
+@functools.lru_cache(maxsize=1000)
+def _is_closed(kind: type) -> bool:
+    """Whether the objects of a class are not looked into."""
+    return issubclass(kind, _PLAIN + _LOGGERS)
 
 
 def _is_idle(part: Any, *, among_many: bool) -> bool:
@@ -199,7 +205,7 @@ def _members(value: Any, among_globals: Callable[[Any], bool], kinds: set[type])
     else:
         for name, part in list(getattr(value, "__dict__", {}).items()):
             yield f".{name}", part
-        for kind in type(value).__mro__[:-1]:
+        for kind in _with_anatomy(type(value)):
             yield from _slots(value, kind)
             if kind not in kinds:
                 kinds.add(kind)
@@ -257,6 +263,12 @@ def _anatomy(kind: type) -> tuple[list[str], list[tuple[str, dict[str, Any]]], l
     named = {name: part.__globals__ for part in functions for name in _named(part.__code__)}
     others = [name for name, part in vars(kind).items() if not name.startswith("__") and not callable(part)]
     return slots, list(named.items()), others
+
+
+@functools.lru_cache(maxsize=1000)
+def _with_anatomy(kind: type) -> tuple[type, ...]:
+    """The classes of an object of this class, without those that have nothing to look at."""
+    return tuple(each for each in kind.__mro__[:-1] if any(_anatomy(each)))
 
 
 @functools.lru_cache(maxsize=1000)
