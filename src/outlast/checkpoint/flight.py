@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 
 from outlast.checkpoint.manifest import Checkpoint
 from outlast.checkpoint.snapshot import File, Snapshot
@@ -85,8 +84,8 @@ class Flight:
         Reading its files raises TornCopy if a copy cannot be trusted, and SaveAbandoned if the save was abandoned.
         """
         # Not kept in an attribute: these files refer to the flight, and the cycle would keep the memory of both.
-        files = [replace(file, pieces=functools.partial(self._pieces, file)) for file in self.snapshot.files]
-        return replace(self.snapshot, files=files)
+        files = [file._replace(pieces=functools.partial(self._pieces, file)) for file in self.snapshot.files]
+        return self.snapshot._replace(files=files)
 
     def _make_copies(self) -> None:
         while True:

@@ -11,8 +11,8 @@ import bisect
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from outlast.checkpoint.manifest import Checkpoint, read_manifest
 from outlast.checkpoint.policy import CheckpointFacts, Retention
@@ -21,8 +21,7 @@ from outlast.folder import layout, plain
 from outlast.folder.layout import MANIFEST
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One checkpoint in the list.
 
     Attributes:

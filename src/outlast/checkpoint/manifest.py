@@ -13,9 +13,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from outlast.checkpoint import checks
 from outlast.checkpoint.history import History, is_ancestor
@@ -30,8 +29,7 @@ CHECKPOINTS = "checkpoints"
 _COPY = ".copy"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """A committed checkpoint: its folder and the contents of its manifest."""
 
     path: Path

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
 from outlast.errors import UsageError
 
@@ -16,8 +15,7 @@ SHORTEST, LONGEST = 15.0, 900.0
 """Bounds of an estimated interval in seconds. A shorter one wears the disk; a longer one loses too much to a kill."""
 
 
-@dataclass(frozen=True)
-class SavePolicy:
+class SavePolicy(NamedTuple):
     """When to save. A save at the end of the run and of a session is always made.
 
     Attributes:
@@ -68,16 +66,23 @@ class SavePolicy:
         return min(LONGEST, max(SHORTEST, math.sqrt(2.0 * cost * failure_seconds)))
 
 
-@dataclass(frozen=True)
-class CheckpointFacts:
+class CheckpointFacts(NamedTuple):
     """The facts of a checkpoint that a retention policy uses."""
 
     step: int
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = {}
 
 
-@dataclass(frozen=True)
-class Retention:
+class _Kept(NamedTuple):  # a dataclass would be a seventh of the time that `outlast run` takes
+    last: int = 3
+    best: int = 0
+    metric: str | None = None
+    mode: Mode = "max"
+    every: int | None = None
+    former: tuple[str, ...] = ()
+
+
+class Retention(_Kept):
     """Which checkpoints are kept. The newest is always kept.
 
     Attributes:
@@ -89,14 +94,22 @@ class Retention:
         former: former names of the metric; used for checkpoints that did not log its present name.
     """
 
-    last: int = 3
-    best: int = 0
-    metric: str | None = None
-    mode: Mode = "max"
-    every: int | None = None
-    former: tuple[str, ...] = ()
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
+    def __new__(  # noqa: D102 - see the class
+        cls,
+        last: int = 3,
+        best: int = 0,
+        metric: str | None = None,
+        mode: Mode = "max",
+        every: int | None = None,
+        former: tuple[str, ...] = (),
+    ) -> Self:
+        kept = super().__new__(cls, last, best, metric, mode, every, former)
+        kept._check()
+        return kept
+
+    def _check(self) -> None:
         if not _whole(self.last, 1):
             raise UsageError(f"keep_last is {self.last!r}; keep at least 1 checkpoint (2 or more to have a fallback).")
         if not _whole(self.best, 0):

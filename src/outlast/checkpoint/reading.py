@@ -6,9 +6,8 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from outlast.checkpoint import checks, memory, tensors
 from outlast.checkpoint.manifest import Checkpoint, read_manifest
@@ -18,12 +17,10 @@ from outlast.errors import CorruptCheckpoint
 from outlast.folder import durable, hashing
 from outlast.folder.hashing import WrittenFile
 from outlast.folder.layout import TENSORS
-from outlast.state.array import Array, Block, Blocks
-from outlast.state.tree import references
+from outlast.state.array import Array, Block, Blocks, references
 
 
-@dataclass(frozen=True)
-class OpenedCheckpoint:
+class OpenedCheckpoint(NamedTuple):
     """A checkpoint whose files were read and verified.
 
     Attributes:
@@ -39,7 +36,7 @@ class OpenedCheckpoint:
     state: StateRecord
     parts: dict[str, dict[str, Array]]
     borrowed: bool = False
-    images: Mapping[str, Sequence[tuple[memoryview, WrittenFile]]] = field(default_factory=dict)
+    images: Mapping[str, Sequence[tuple[memoryview, WrittenFile]]] = {}
 
     def arrays(self, part: str) -> Mapping[str, Array]:
         """The arrays of a part; empty if it has none."""

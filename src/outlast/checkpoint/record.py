@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from outlast.errors import CorruptCheckpoint
 from outlast.folder import records, schemas
 
 
-@dataclass(frozen=True)
-class LoopRecord:
+class LoopRecord(NamedTuple):
     """Where the loop is.
 
     Attributes:
@@ -22,7 +20,7 @@ class LoopRecord:
     """
 
     position: tuple[int, int] = (0, 0)
-    loader: Mapping[str, Any] = field(default_factory=dict)
+    loader: Mapping[str, Any] = {}
     pending: Mapping[str, int | None] | None = None
 
     @classmethod
@@ -38,8 +36,7 @@ class LoopRecord:
         return cls((epochs, batches), state.get("batches", {}), pending)
 
 
-@dataclass(frozen=True)
-class StateRecord:
+class StateRecord(NamedTuple):
     """The state at a step besides its arrays, of one rank.
 
     Attributes:
@@ -56,7 +53,7 @@ class StateRecord:
     journal: Mapping[str, Any]
     parts: Mapping[str, Mapping[str, Any]]
     rng: Any
-    shards: Mapping[str, Any] = field(default_factory=dict)
+    shards: Mapping[str, Any] = {}
 
     def as_json(self) -> dict[str, Any]:
         """What state.json holds."""
@@ -103,4 +100,4 @@ class StateRecord:
 
     def with_rank(self, own: StateRecord) -> StateRecord:
         """The state of another rank, of which `own` holds what differs from the first one's."""
-        return replace(self, rng=own.rng, parts={**self.parts, **own.parts})
+        return self._replace(rng=own.rng, parts={**self.parts, **own.parts})

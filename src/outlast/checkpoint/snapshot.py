@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from outlast.checkpoint import tensors
 from outlast.folder.hashing import Buffer
 from outlast.state.array import Array
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """One safetensors file to be written.
 
     Attributes:
@@ -31,8 +29,7 @@ class File:
     direct: bool = False
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A state at one step, ready to be written.
 
     Attributes:
@@ -48,8 +45,8 @@ class Snapshot:
     reason: str
     files: Sequence[File]
     state: Mapping[str, Any]
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    software: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = {}
+    software: Mapping[str, Any] = {}
 
     @classmethod
     def of(cls, step: int, reason: str, parts: Mapping[str, Mapping[str, Array]], *rest: Any, **more: Any) -> Self:

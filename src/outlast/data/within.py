@@ -166,7 +166,8 @@ def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Ite
         seen.add(id(value))
         kept.append(value)
         yield path, value, holder
-        if _is_closed(type(value)):
+        kind: type = type(value)
+        if _is_closed(kind):
             continue
         with contextlib.suppress(Exception):  # objects that do not like to be looked at
             inside = isinstance(value, list | tuple | dict)
@@ -205,7 +206,8 @@ def _members(value: Any, among_globals: Callable[[Any], bool], kinds: set[type])
     else:
         for name, part in list(getattr(value, "__dict__", {}).items()):
             yield f".{name}", part
-        for kind in _with_anatomy(type(value)):
+        whole: type = type(value)
+        for kind in _with_anatomy(whole):
             yield from _slots(value, kind)
             if kind not in kinds:
                 kinds.add(kind)

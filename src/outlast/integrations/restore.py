@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from outlast.checkpoint import OpenedCheckpoint
 from outlast.errors import CorruptCheckpoint, ResumeRefused, UnsafeFolder
@@ -26,7 +26,6 @@ _FILES = records.table(
 )
 
 
-@dataclass
 class Restored:
     """What became of the files of a checkpoint.
 
@@ -38,15 +37,15 @@ class Restored:
         unnamed: paths that no pattern names.
     """
 
-    paths: set[str] = field(default_factory=set)
-    written: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)
-    newer: list[str] = field(default_factory=list)
-    unnamed: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+        self.written: list[str] = []
+        self.replaced: list[str] = []
+        self.newer: list[str] = []
+        self.unnamed: list[str] = []
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(NamedTuple):
     path: str
     data: Buffer
     mode: int

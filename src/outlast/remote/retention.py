@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from outlast.checkpoint import CheckpointStore, Retention
 from outlast.checkpoint.best import measure_of
 from outlast.errors import UsageError
@@ -28,11 +26,13 @@ def apply_retention(folder: RunFolder) -> list[str]:
     values = reading.read_record(folder.config, CONFIG)["values"]
     measure = measure_of(read_record(folder, number) for number in folder.attempt_numbers()) or Retention()
     try:
-        keep = replace(
-            measure,
+        keep = Retention(
             last=values.get("keep_last", measure.last),
             best=values.get("keep_best", 1) if measure.metric else 0,
+            metric=measure.metric,
+            mode=measure.mode,
             every=values.get("keep_every"),
+            former=measure.former,
         )
     except UsageError as error:
         return [f"{folder.config}: {error} No checkpoint was deleted."]

@@ -7,7 +7,6 @@ restores the random generators last -> the first step. A refused resume has chan
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -144,7 +143,7 @@ def open_run(
     )
     keep = keep or Retention()
     former = tuple(old for old, new in asked.renamed.items() if new == keep.metric)
-    keep = dataclasses.replace(keep, former=(*keep.former, *former))
+    keep = keep._replace(former=(*keep.former, *former))
     store = CheckpointStore(asked.folder, keep, environment.limits.disk, writing)
     attempt = Attempt(
         asked.folder,

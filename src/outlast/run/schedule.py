@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +42,7 @@ class SaveSchedule:
 
     def save_by_time(self, seconds: float) -> None:
         """Save when the last save is so long ago, besides what the policy says; call it before `begin`."""
-        self._policy = dataclasses.replace(self._policy, seconds=seconds)
+        self._policy = self._policy._replace(seconds=seconds)
 
     def begin(self) -> None:
         """Start the clock."""

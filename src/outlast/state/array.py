@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from outlast.errors import CorruptCheckpoint
@@ -12,8 +11,7 @@ from outlast.errors import CorruptCheckpoint
 Buffer = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(NamedTuple):
     """The position of a block in a larger array.
 
     Attributes:
@@ -61,8 +59,7 @@ class Array:
         return _region(self.dtype, [Block((0,) * len(self.shape), self.shape, lambda: self)], at, shape)
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """A block of a larger array: index of its first element, shape, and a function that reads it."""
 
     at: tuple[int, ...]
@@ -193,3 +190,14 @@ class Pieces(NamedTuple):
 
     form: str
     children: dict[str, Any]
+
+
+def references(node: Any) -> Iterator[str]:
+    """The names of the arrays that a JSON of `Encoder` refers to, in the order of the JSON."""
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict) and isinstance(name := each.get("$array"), str):
+            yield name
+        elif isinstance(each, dict | list):
+            waiting.extend(each.values() if isinstance(each, dict) else each)

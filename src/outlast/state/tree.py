@@ -8,7 +8,7 @@ its own type, or it is refused by name before the first step.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from outlast.errors import CorruptCheckpoint, OutlastError, StateError
@@ -207,14 +207,3 @@ class Decoder:
             like = self._sharded.get(name, self._sharded.get("/".join(name.split("/")[:2])))
             self._made[name] = adapters.from_array(self.arrays[name], node, like)
         return self._made[name]
-
-
-def references(node: Json) -> Iterator[str]:
-    """The names of the arrays that a JSON of `Encoder` refers to, in the order of the JSON."""
-    waiting = [node]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict) and isinstance(name := each.get("$array"), str):
-            yield name
-        elif isinstance(each, dict | list):
-            waiting.extend(each.values() if isinstance(each, dict) else each)
