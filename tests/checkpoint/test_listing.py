@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,7 +82,7 @@ def shares(step: int, shared: bytes, **metrics: float) -> Snapshot:
         metrics,
     )
     (frozen,) = files_of({"frozen": {"f": Array("U8", (len(shared),), shared)}})
-    return replace(own, files=[*own.files, replace(frozen, shared=True)])
+    return own._replace(files=[*own.files, frozen._replace(shared=True)])
 
 
 @pytest.fixture

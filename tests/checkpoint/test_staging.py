@@ -248,7 +248,7 @@ def test_a_save_that_is_over_keeps_no_memory(tmp_path: Path) -> None:
     try:
         flight = staged_in(Staging(), layer=nn.Linear(256, 256))
         CheckpointStore(RunFolder(tmp_path / "run")).commit(flight.checked())
-        files, over = weakref.ref(flight.snapshot.files[0]), weakref.ref(flight)
+        files, over = weakref.ref(flight.snapshot.files[0].pieces), weakref.ref(flight)
         del flight
         assert (files(), over()) == (None, None)
     finally:
