@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import outlast
+from outlast_recipes.common.problems import counted
 from outlast_recipes.common.run_options import add_checkpoint_arguments, add_seed, make_folder
 from outlast_recipes.dungeon import dungeon_file, generate
 from outlast_recipes.dungeon.dungeon import graph_text, level_text
@@ -57,12 +58,13 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     spent = sum(step.key for step in made.certificate)
     matter, locks = locks_that_matter(made.graph)
     yield (
-        f"{len(made.rooms)} rooms, {values.keys} small keys, {locks} locks ({matter} of them cannot be avoided), in "
+        f"{len(made.rooms)} rooms, {counted(values.keys, 'small key')}, {counted(locks, 'lock')} ({matter} of which "
+        "cannot be avoided), in "
         f"{seconds:.2f} s; the rooms are drawn by {words or 'rules, not by a trained model'}"
     )
     yield (
-        f"It can be finished: {len(made.certificate)} steps, {spent} keys spent (certificate.txt). "
-        f"{made.about['repaired_tiles']} tiles were repaired."
+        f"It can be finished: {counted(len(made.certificate), 'step')}, {counted(spent, 'key')} spent "
+        f"(certificate.txt). Tiles repaired: {made.about['repaired_tiles']}."
     )
     yield f"Wrote {folder}: dungeon.json, level.txt, graph.dot, certificate.txt, map.png"
     yield f"Next: outlast play dungeon {shlex.quote(str(folder / 'dungeon.json'))}"

@@ -43,7 +43,8 @@ def generate(
         sampled_by: what draws the rooms, for `Dungeon.about`.
 
     Raises:
-        outlast.DataError: a number is out of its range, or no such dungeon was found with this seed.
+        outlast.ConfigError: a number is out of its range.
+        outlast.DataError: no such dungeon was found with this seed.
     """
     graph, layout = _planned(rooms, keys, tension, seed)
     certificate = solve(graph)

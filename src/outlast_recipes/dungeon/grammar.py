@@ -40,14 +40,15 @@ def grow(rooms: int, keys: int, tension: float, seed: int) -> MissionGraph:
         seed: the same values and seed give the same graph.
 
     Raises:
-        outlast.DataError: a number is out of its range.
+        outlast.ConfigError: a number is out of its range.
+        outlast.DataError: no such graph was found with this seed.
     """
     if not FEWEST_ROOMS <= rooms <= MOST_ROOMS:
-        raise outlast.DataError(f"rooms is {rooms}; expected {FEWEST_ROOMS} to {MOST_ROOMS}.")
+        raise outlast.ConfigError(f"rooms is {rooms}; expected {FEWEST_ROOMS} to {MOST_ROOMS}.")
     if not 0 <= keys <= most_keys(rooms):
-        raise outlast.DataError(f"keys is {keys}; expected 0 to {most_keys(rooms)} in a dungeon of {rooms} rooms.")
+        raise outlast.ConfigError(f"keys is {keys}; expected 0 to {most_keys(rooms)} in a dungeon of {rooms} rooms.")
     if not 0 <= tension <= 1:
-        raise outlast.DataError(f"tension is {tension}; expected 0 to 1.")
+        raise outlast.ConfigError(f"tension is {tension}; expected 0 to 1.")
     rng = random.Random(f"{rooms} {keys} {tension} {seed}")  # noqa: S311 - a game, not a secret
     for _ in range(TRIES):
         draft = _drawn(rooms, keys, tension, rng)

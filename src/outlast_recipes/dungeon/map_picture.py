@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from outlast_recipes.common.problems import counted
 from outlast_recipes.dungeon.dungeon import Dungeon
 from outlast_recipes.dungeon.mission import NODE_LABELS, Edge
 from outlast_recipes.dungeon.tile_pictures import (
@@ -142,7 +143,8 @@ def _shutter(pencil: ImageDraw, slot: tuple[tuple[int, int], ...], x: int, y: in
 def _title(pencil: ImageDraw, dungeon: Dungeon) -> None:
     about = dungeon.about
     keys = len(dungeon.graph.having("k"))
-    words = f"{len(dungeon.rooms)} rooms, {keys} keys, finished in {len(dungeon.certificate)} steps"
+    steps = counted(len(dungeon.certificate), "step")
+    words = f"{len(dungeon.rooms)} rooms, {counted(keys, 'key')}, finished in {steps}"
     pencil.text((MARGIN, 10), "Dungeon " + str(about.get("seed", "")), fill=GOLD, font=_font(20))
     pencil.text((MARGIN + 170, 16), f"{words}; drawn by {about.get('sampled_by', '?')}", fill=PALE, font=_font(13))
 

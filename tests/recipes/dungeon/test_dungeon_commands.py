@@ -34,6 +34,20 @@ def test_the_files_of_another_dungeon_stay(capsys: pytest.CaptureFixture[str]) -
     assert everything(Path("dungeon-7")) == everything(Path("other"))
 
 
+def test_an_impossible_ask_is_an_error_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for ask in (("--rooms", "3"), ("--keys", "9"), ("--tension", "1.5")):
+        assert generated(*ask) == 2
+        assert f"{ask[0][2:]} is {ask[1]}; expected" in capsys.readouterr().err
+    assert not Path("dungeon-0").exists()
+
+
+def test_numbers_have_their_nouns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generated("--seed", "7") == 0
+    said = capsys.readouterr().out
+    assert "6 rooms, 1 small key, 2 locks (1 of which cannot be avoided), in " in said
+    assert " steps, 1 key spent (certificate.txt)." in said
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_of_the_user_is_not_overwritten(name: str) -> None:
     Path("mine").mkdir()

@@ -75,7 +75,7 @@ def test_tension_is_the_share_of_monsters() -> None:
     ],
 )
 def test_numbers_out_of_range_are_refused(values, message) -> None:
-    with messages.raises(outlast.DataError, message):
+    with messages.raises(outlast.ConfigError, message):
         grow(*values)
 
 
