@@ -129,6 +129,40 @@ def test_generators_inside_a_dataset_draw_the_same_after_a_resume(opened, name: 
     assert len({value % 1 for batch in twin for value in batch}) == 24
 
 
+def test_a_generator_that_is_replaced_between_batches_is_seeded() -> None:
+    dataset = Attribute(random.Random(1))
+    loader, twin = outlast.DataLoader(dataset, 4), outlast.DataLoader(dataset, 4)
+    next(loader)
+    dataset.rng = np.random.default_rng(2)
+    twin.load_state_dict(loader.state_dict())
+    assert torch.equal(next(loader), next(twin)), "of a loader that begins here, and so has looked for it"
+    dataset.rng = random.Random(3)
+    twin.load_state_dict(loader.state_dict())
+    assert torch.equal(next(loader), next(twin))
+
+
+class OfEachSample(Plain):
+    """Makes another generator for each sample."""
+
+    made = 0
+
+    def noise(self) -> float:
+        self.made += 1
+        self.rng = random.Random(self.made)
+        return self.rng.random()
+
+
+def test_a_dataset_that_makes_generators_is_asked_twice_for_one_batch_only() -> None:
+    dataset = OfEachSample()
+    loader = outlast.DataLoader(dataset, 4)
+    counts = []
+    for _ in range(6):
+        before = dataset.made
+        next(loader)
+        counts.append(dataset.made - before)
+    assert counts[2:] == [4, 4, 4, 4]
+
+
 class Key:
     """A key whose repr differs between processes."""
 

@@ -256,20 +256,30 @@ class _SeededDataset(Dataset[Any]):
         self, dataset: Any, seed: tuple[int, ...], collate: Callable[[Any], Any], *, single: bool = False
     ) -> None:
         self.dataset, self.seed, self.collate, self.single = dataset, seed, collate, single
+        # What was found after a batch is expected before the next one, because a search takes a tenth of a millisecond.
+        self._expected: dict[str, Any] | None = None
+        self._varies = False  # other generators turned up between batches: search before each of them
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_expected": None}
 
     def __getitems__(self, ticket: _Ticket) -> Any:
         epoch, batch, indices = ticket
         words = np.random.SeedSequence((self.seed[0], epoch, batch, *self.seed[1:])).generate_state(4, np.uint32)
         keep = get_worker_info() is None
-        found = self._generators()
+        expected, self._expected = self._expected, None
+        found = self._generators() if expected is None else expected
         for _ in range(_TRIES):
             with rng.seeded_with(words, keep=keep), within.seeded(found, words, keep=keep):
                 batch = self._make(indices)
             known, found = found, self._generators()
-            if found.keys() <= known.keys():
-                return batch
+            if known is expected and any(known.get(path) is not one for path, one in found.items()):
+                self._varies = True  # others were seeded than are there
+            elif found.keys() <= known.keys():
+                break
             # A generator was made while the first batch was: it was seeded otherwise than when this batch is not the
             # first, so once more.
+        self._expected = None if self._varies else found
         return batch
 
     def _generators(self) -> dict[str, Any]:
