@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 from outlast.errors import UsageError
 
@@ -73,16 +73,7 @@ class CheckpointFacts(NamedTuple):
     metrics: Mapping[str, float] = {}
 
 
-class _Kept(NamedTuple):  # a dataclass would be a seventh of the time that `outlast run` takes
-    last: int = 3
-    best: int = 0
-    metric: str | None = None
-    mode: Mode = "max"
-    every: int | None = None
-    former: tuple[str, ...] = ()
-
-
-class Retention(_Kept):
+class Retention:
     """Which checkpoints are kept. The newest is always kept.
 
     Attributes:
@@ -94,20 +85,33 @@ class Retention(_Kept):
         former: former names of the metric; used for checkpoints that did not log its present name.
     """
 
-    __slots__ = ()
+    # Written out, because the module of dataclasses takes a seventh of the time that `outlast run` adds to a command.
+    __slots__ = ("best", "every", "former", "last", "metric", "mode")
 
-    def __new__(  # noqa: D102 - see the class
-        cls,
+    def __init__(
+        self,
         last: int = 3,
         best: int = 0,
         metric: str | None = None,
         mode: Mode = "max",
         every: int | None = None,
         former: tuple[str, ...] = (),
-    ) -> Self:
-        kept = super().__new__(cls, last, best, metric, mode, every, former)
-        kept._check()
-        return kept
+    ) -> None:
+        self.last, self.best, self.metric, self.mode, self.every, self.former = last, best, metric, mode, every, former
+        self._check()
+
+    def __repr__(self) -> str:
+        words = ", ".join(f"{name}={value!r}" for name, value in self._values().items())
+        return f"Retention({words})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Retention) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values().values()))
+
+    def _values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("last", "best", "metric", "mode", "every", "former")}
 
     def _check(self) -> None:
         if not _whole(self.last, 1):

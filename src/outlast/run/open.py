@@ -143,7 +143,7 @@ def open_run(
     )
     keep = keep or Retention()
     former = tuple(old for old, new in asked.renamed.items() if new == keep.metric)
-    keep = keep._replace(former=(*keep.former, *former))
+    keep = Retention(keep.last, keep.best, keep.metric, keep.mode, keep.every, (*keep.former, *former))
     store = CheckpointStore(asked.folder, keep, environment.limits.disk, writing)
     attempt = Attempt(
         asked.folder,
