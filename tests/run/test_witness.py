@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 from pathlib import Path
@@ -34,3 +35,20 @@ def test_what_has_two_names_is_described_once() -> None:
     hook = Hook()
     found = dict(witness._described("hooks", [hook, hook, Hook()], set(), deeper=3))
     assert [*found] == ["hooks[0].count", "hooks[2].count"]
+
+
+class Holds:
+    def __init__(self, inner: object) -> None:
+        self.inner = inner
+
+
+def test_what_a_library_counts_inside_is_its_own() -> None:
+    """Of a library's object that is a variable, the attributes; of one inside the user's, nothing."""
+    given = argparse.Namespace(count=1)
+
+    def names(value: object) -> list[str]:
+        return [*dict(witness._described("x", value, set(), deeper=witness._DEEPEST))]
+
+    assert names(given) == ["x.count"]
+    assert names(Holds(given)) == []
+    assert names(Holds(Hook())) == ["x.inner.count"]
