@@ -77,6 +77,7 @@ def trained(name: str, rate: str, seed: int, flags: dict[str, Any], work: Path) 
     }
     result.parent.mkdir(parents=True, exist_ok=True)
     result.write_text(json.dumps(facts))
+    print(f"{run_id}: {MONITOR} {facts['monitored']:.4f}, epoch {facts['epoch']} of {facts['epochs']}", flush=True)
     return facts
 
 
@@ -105,7 +106,9 @@ def accuracy(names: list[str], seeds: int, rates: list[str], flags: dict[str, An
         better = {"max": max, "min": min}[MODES[MONITOR]]
         chosen[name] = better(tries, key=lambda facts: facts["monitored"])["rate"]
         print(
-            f"{name}: {chosen[name]} by {MONITOR}, of", *(f"{each['rate']}: {each['monitored']:.4f}" for each in tries)
+            f"{name}: {chosen[name]} by {MONITOR}, of",
+            *(f"{each['rate']}: {each['monitored']:.4f}" for each in tries),
+            flush=True,
         )
     facts = [trained(name, chosen[name], seed, flags, work) for seed in range(seeds) for name in names]
     rows: list[dict[str, Any]] = []

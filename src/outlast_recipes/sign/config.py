@@ -121,7 +121,7 @@ class SignConfig(outlast.SupervisedConfig):
     learning_rate: float = setting(1e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
     mixed_precision: bool = setting(
         default=False,
-        help="train in bfloat16, or in float16 with loss scaling; on a CPU only with AVX512-BF16 or AMX",
+        help="train in bfloat16, or in float16 with loss scaling; on a CPU only with AMX, or AVX512-BF16 that is not Intel's",
         flags=("--amp",),
     )
     optimizer: Literal["adamw", "adam"] = setting("adamw", "optimizer: AdamW, or Adam as the original's")
