@@ -94,6 +94,18 @@ class Moments:
         self._counts = [0] * pieces
         self._found: list[Any] = [None] * pieces
 
+    @classmethod
+    def found(cls, counts: Sequence[int], means: Tensor, variances: Tensor) -> Moments:
+        """Those that were taken elsewhere.
+
+        Args:
+            counts: a channel's numbers in each piece.
+            means, variances: of each piece, (pieces, channels).
+        """
+        known = cls(len(counts))
+        known._counts, known._found = list(counts), list(zip(means, variances, strict=True))
+        return known
+
     def of(self, number: int, piece: Tensor) -> Tensor:
         """The piece itself, once its moments are noted."""
         self._counts[number] = piece.numel() // piece.shape[-1]
@@ -157,16 +169,18 @@ class Normed:
 
     def summed(self) -> tuple[Tensor, Tensor]:
         """Gradients of weight and bias, once all pieces were added; `towards` needs them."""
-        weight, bias = (
-            added(parts) for parts in zip(*(self.sums[number] for number in sorted(self.sums)), strict=True)
-        )
-        self._slope = -self.scale * self.inverse * weight / self.count
-        self._level = -self.scale * bias / self.count - self._slope * self.mean
+        weight, bias = zip(*(self.sums[number] for number in sorted(self.sums)), strict=True)
+        return self.given(added(weight), added(bias))
+
+    def given(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of weight and bias: the input's is level + x * slope + gradient * scale."""
+        self.slope = -self.scale * self.inverse * weight / self.count
+        self.level = -self.scale * bias / self.count - self.slope * self.mean
         return weight, bias
 
     def towards(self, gradient: Tensor, piece: Tensor, out: Tensor) -> Tensor:
         """The second pass: the gradient of the norm's input."""
-        return torch.addcmul(self._level, piece, self._slope, out=out).addcmul_(gradient, self.scale)
+        return torch.addcmul(self.level, piece, self.slope, out=out).addcmul_(gradient, self.scale)
 
 
 def added(parts: Sequence[Tensor]) -> Tensor:

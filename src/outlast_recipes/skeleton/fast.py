@@ -28,6 +28,7 @@ from outlast_recipes.common.channels_last import (
     rows,
 )
 from outlast_recipes.common.lanes import Lanes, Scratch
+from outlast_recipes.skeleton import compiled
 
 Way = Literal["modules", "training", "inference"]
 
@@ -114,31 +115,62 @@ def _shifted_backward(gradient: Tensor, x: Tensor, taps: Tensor, scratch: Scratc
     return towards, of_taps
 
 
-def _attended(block: Any, x: Tensor) -> Tensor:
-    attention = block.attention
-    return x if isinstance(attention, nn.Identity) else x + attention.added(x.mean(2)).unsqueeze(2)
+def _attended(block: Any, x: Tensor, means: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """What follows on a block: its attention over time.
+
+    Args:
+        block: a block.
+        x: what it gave so far, (N, T, V, C).
+        means: of x over frames and over joints, (N, V, C) and (N, T, C), where they are known.
+
+    Returns:
+        Its end, and the end's mean over frames.
+    """
+    if isinstance(block.attention, nn.Identity):
+        return x, means[0] if means else x.mean(1)
+    more = block.attention.added(means[1] if means else x.mean(2))
+    end = x + more.unsqueeze(2) if torch.is_grad_enabled() else x.add_(more.unsqueeze(2))
+    return end, means[0] + more.mean(1).unsqueeze(1) if means else end.mean(1)
 
 
-def trained(block: nn.Module, x: Tensor) -> Tensor:
-    """A block in training: (N, C, T, V), in memory with channels last, -> the same with its channels and frames."""
+def pooled(x: Tensor) -> Tensor:
+    """(N, C, T, V) averaged over frames: (N, V, C)."""
+    return x.permute(0, 2, 3, 1).mean(1)
+
+
+def trained(block: nn.Module, x: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+    """A block in training.
+
+    Args:
+        block: a block.
+        x: (N, C, T, V), in memory with channels last.
+        pooled: of x.
+
+    Returns:
+        The same two with the block's channels and frames.
+    """
     lone: Any = block
     mix, after, down = lone.mix.layers, lone.after_joints, lone.down
     norms = [after[1], mix[1], mix[4], mix[7]] + ([] if isinstance(down, nn.Identity) else [down[1]])
-    weights = [after[0].weight, mix[0].weight, mix[3].weight, mix[6].weight]
-    found: Tensor = _Trained.apply(
+    given = (
         norms,
         mix[3].stride[0],
         (lone.drop.kept(x), lone.drop.kept(x)),
         x,
-        lone.routes(x.permute(0, 2, 3, 1).mean(1)),
+        lone.routes(pooled),
         lone.taps(),
         lone.place,
-        *weights,
+        *(after[0].weight, mix[0].weight, mix[3].weight, mix[6].weight),
         None if isinstance(down, nn.Identity) else down[0].weight,
         *(norm.weight for norm in norms),
         *(norm.bias for norm in norms),
     )
-    return image(_attended(block, found.permute(0, 2, 3, 1)))
+    if compiled.usable(block):
+        found, *means = compiled.Trained.apply(*given)
+        end, over_frames = _attended(block, found.permute(0, 2, 3, 1), tuple(means))
+    else:
+        end, over_frames = _attended(block, Trained.apply(*given).permute(0, 2, 3, 1), None)
+    return image(end), over_frames
 
 
 def _apart(found: list[tuple[Tensor, ...]]) -> list[list[Tensor]]:
@@ -146,7 +178,7 @@ def _apart(found: list[tuple[Tensor, ...]]) -> list[list[Tensor]]:
     return [list(kind) for kind in zip(*found, strict=True)]
 
 
-class _Trained(torch.autograd.Function):
+class Trained(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, norms: list[nn.BatchNorm2d], stride: int, kept: tuple[Tensor | None, ...], *tensors: Any
@@ -352,10 +384,10 @@ class _Back:
         return torch.mul(towards, mine[self.cuts[number]], out=scratch("branch", *towards.shape))
 
 
-class _Folded:
+class Folded:
     """A block in inference, its norms folded into its convolutions."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: nn.Module, frames: int) -> None:
         self.block: Any = block
         mix, after, down = self.block.mix.layers, self.block.after_joints, self.block.down
         self.joined = folded(after[0].weight, after[1])
@@ -364,19 +396,20 @@ class _Folded:
         self.narrow = folded(mix[6].weight, mix[7])
         self.down = None if isinstance(down, nn.Identity) else folded(down[0].weight, down[1])
         self.stride = mix[3].stride[0]
+        self.frames = -(-frames // self.stride)
         self.taps = self.block.taps()
         self.place = rows(self.block.place)
 
-    def __call__(self, x: Tensor, scratch: Scratch) -> Tensor:
-        """(N, T, V, C) -> the same with this block's channels and frames."""
-        routes, placed = self.block.routes(x.mean(1)), torch.add(x, self.place, out=scratch("placed", *x.shape))
+    def __call__(self, x: Tensor, pooled: Tensor, scratch: Scratch) -> tuple[Tensor, None]:
+        """(N, T, V, C) and its mean over frames -> what `_attended` takes."""
+        routes, placed = self.block.routes(pooled), torch.add(x, self.place, out=scratch("placed", *x.shape))
         x = gelu_(pointwise(placed if routes is None else routed(placed, routes, scratch), *self.joined)).add_(x)
         moved = x if self.taps is None else shifted(x, self.taps, scratch)
         branch = gelu_(pointwise(moved, *self.widen))
         branch = gelu_(in_time(branch, self.along[0], self.stride, self.along[1]))
         branch = pointwise(branch, *self.narrow)
         branch += x if self.down is None else pointwise(x[:, :: self.stride].contiguous(), *self.down)
-        return _attended(self.block, branch)
+        return branch, None
 
 
 def inferred(network: nn.Module, x: Tensor) -> Tensor:
@@ -388,18 +421,24 @@ def inferred(network: nn.Module, x: Tensor) -> Tensor:
     """
     lone: Any = network
     count, channels, frames, places = x.shape
-    before, stem = lone.before, folded(lone.stem[0].weight, lone.stem[1])
+    before, first = lone.before, folded(lone.stem[0].weight, lone.stem[1])
     scale = before.weight * (before.running_var + before.eps).rsqrt()
-    shift = (before.bias - before.running_mean * scale).view(channels, places).t()
-    scale = scale.view(channels, places).t()
-    blocks = [_Folded(block) for block in lone.blocks]
+    shift = (before.bias - before.running_mean * scale).view(channels, places).t().contiguous()
+    scale = scale.view(channels, places).t().contiguous()
+    blocks: list[Folded | compiled.Folded] = []
+    for block in lone.blocks:
+        left = blocks[-1].frames if blocks else frames
+        blocks.append(compiled.Folded(block, left) if compiled.usable(block) else Folded(block, left))
     widest = max(block.mix.layers[0].out_channels for block in lone.blocks[:1])
     cuts = pieces(count, frames * places * widest)
 
+    stem = compiled.Stem(*first) if compiled.usable(lone.blocks[0]) else lambda x: gelu_(pointwise(x, *first))
+
     def through(number: int, scratch: Scratch) -> Tensor:
-        piece = gelu_(pointwise(torch.addcmul(shift, rows(x[cuts[number]]), scale), *stem))
+        piece = stem(torch.addcmul(shift, rows(x[cuts[number]]), scale))
+        over_frames = piece.mean(1)
         for block in blocks:
-            piece = block(piece, scratch)
+            piece, over_frames = _attended(block.block, *block(piece, over_frames, scratch))
         return piece
 
     return image(torch.cat(Lanes()(through, len(cuts))))

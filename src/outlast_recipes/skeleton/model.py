@@ -388,6 +388,11 @@ class Last(nn.Module):
         if way == "training":
             x = x.contiguous(memory_format=torch.channels_last)
         x = self.stem(x)
+        if way == "modules":
+            for block in self.blocks:
+                x = block(x)
+            return x
+        pooled = fast.pooled(x)
         for block in self.blocks:
-            x = fast.trained(block, x) if way == "training" else block(x)
+            x, pooled = fast.trained(block, x, pooled)
         return x

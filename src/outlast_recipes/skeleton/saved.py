@@ -21,6 +21,8 @@ class Labels(FixedFacts):
         classes: names.
         data: hash of the store.
         teacher: hash of a teacher's logits, or empty.
+        computed: how blocks are computed on a CPU (`compiled.how`), or empty. A session with another way goes on, and
+            its resume is said not to be exact.
     """
 
     WORDS: ClassVar = {
@@ -30,8 +32,9 @@ class Labels(FixedFacts):
         "teacher": "teacher logits (their hash)",
     }
 
-    def __init__(self, layout: str, classes: Sequence[str], data: str, teacher: str) -> None:
+    def __init__(self, layout: str, classes: Sequence[str], data: str, teacher: str, computed: str = "") -> None:
         self.layout, self.classes, self.data, self.teacher = layout, list(classes), data, teacher
+        self.computed = computed
 
 
 def restored(opened_run: outlast.SavedCheckpoint, part: str | None = None) -> tuple[nn.Module, Labels]:

@@ -34,6 +34,7 @@ from outlast_recipes.common.training import (
     warmup_cosine,
 )
 from outlast_recipes.common.validation import validates
+from outlast_recipes.skeleton import compiled
 from outlast_recipes.skeleton.augment import collate
 from outlast_recipes.skeleton.build import build, optimizer_of
 from outlast_recipes.skeleton.commands import COMMANDS
@@ -72,7 +73,9 @@ def train(run: Run, config: Config, build: Build = build) -> None:
         collate_fn=collate,
         **loader_options(config),
     )
-    labels = Labels(store.layout, store.classes, store.hash, teacher.hash if teacher else "")
+    labels = Labels(
+        store.layout, store.classes, store.hash, teacher.hash if teacher else "", computed(run, config, device)
+    )
     run.track(
         keep={"optimizer": ["lr", "weight_decay"]},  # the values of this attempt; the rate is set in every step
         model=model,
@@ -123,6 +126,15 @@ def train(run: Run, config: Config, build: Build = build) -> None:
             best.update(run.epoch or 0, top1, ema)
 
     log_test(run, parts["test"], config, ema, best)
+
+
+def computed(run: Run, config: Config, device: torch.device) -> str:
+    """How LAST's blocks are computed, as far as that is not in torch's hands; says so where no compiler is found."""
+    if device.type != "cpu" or config.mixed_precision:
+        return ""
+    if isinstance(why := compiled.library(), str):
+        run.tell(f"LAST's blocks are computed with torch's operations, slower and to the same result: {why}.")
+    return compiled.how()
 
 
 def log_test(run: Run, test: ClipSubset, config: Config, ema: nn.Module, best: BestByValidation) -> None:

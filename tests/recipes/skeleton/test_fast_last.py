@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 
 from outlast_recipes.common import channels_last
 from outlast_recipes.common.lanes import Scratch
-from outlast_recipes.skeleton import fast
-from outlast_recipes.skeleton.layouts import KINECT_2
+from outlast_recipes.skeleton import compiled, fast
+from outlast_recipes.skeleton.layouts import KINECT_2, Layout
 from outlast_recipes.skeleton.model import SIZES, Last, TemporalShift
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def computed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test with blocks that are compiled, and with torch's operations, as where there is no compiler."""
+    if request.param == "torch":
+        monkeypatch.setattr(compiled, "library", lambda: "no C compiler was found (cc, gcc, clang)")
+    elif isinstance(why := compiled.library(), str):
+        pytest.skip(why)
 
 
 def built(**options) -> Last:
@@ -73,8 +83,8 @@ def test_the_same_bits_with_any_number_of_threads(monkeypatch: pytest.MonkeyPatc
             block = built(drop_path=0.4, attention=False, routing="static").blocks[1]  # those are modules
             x = channels_last.image(own.clone()).requires_grad_()
             torch.manual_seed(3)
-            made = fast.trained(block, x)
-            made.square().sum().backward()
+            made, pooled = fast.trained(block, x, fast.pooled(x))
+            (made.square().sum() + pooled.sum()).backward()
             pieces = [value.grad for value in block.parameters() if value.grad is not None]
             found.append(torch.cat([each.detach().flatten() for each in (made, x.grad, *pieces, *block.buffers())]))
     finally:
@@ -104,3 +114,32 @@ def test_taps_are_the_shift_at_its_very_end() -> None:
     x = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(0))
     found = channels_last.image(fast.shifted(x, shift.taps(), Scratch()))
     torch.testing.assert_close(found, shift(channels_last.image(x)))
+
+
+@pytest.mark.parametrize("joints", [17, 25])
+@pytest.mark.parametrize("frames", [1, 7, 12])
+def test_any_number_of_frames_and_joints(joints: int, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends that are repeated reach over all frames, strides leave one, and joints are no multiple of a tile."""
+    monkeypatch.setattr(channels_last, "PIECE", 2 * frames * joints * 64)
+    layout = Layout("some", tuple(range(-1, joints - 1)), tuple(range(joints)), 0, ("a",) * joints)
+    layout = dataclasses.replace(layout, parents=(0, *layout.parents[1:]))
+    made = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        made.append(Last(SIZES["nano"], 5, layout, frames=frames, attention=False))
+    own, whole = made
+    whole.stem[0].register_forward_hook(lambda *_: None)
+    given = (
+        torch.randn(3, frames, 2, joints, 3, generator=torch.Generator().manual_seed(2)),
+        torch.ones(3, frames, 2) > 0,
+    )
+    found = []
+    for model in made:
+        torch.manual_seed(3)
+        model(*given).square().sum().backward()
+        found.append([value.grad for value in model.parameters()])
+    for (name, _), one, other in zip(own.named_parameters(), *found, strict=True):
+        scale = float(other.norm()) + 1e-1
+        torch.testing.assert_close(one / scale, other / scale, atol=2e-4, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+    with torch.no_grad():
+        torch.testing.assert_close(own.eval()(*given), whole.eval()(*given), atol=1e-5, rtol=1e-5)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from outlast_recipes.skeleton import compiled
 from outlast_recipes.skeleton.layouts import KINECT_1, KINECT_2
 from outlast_recipes.skeleton.model import SIZES, Last
 
@@ -84,8 +85,13 @@ def facts(case: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.parametrize("how", ["compiled", "torch"])
 @pytest.mark.parametrize("case", CASES)
-def test_last_computes_what_it_did(case: str) -> None:
+def test_last_computes_what_it_did(case: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if how == "torch":
+        monkeypatch.setattr(compiled, "library", lambda: "no C compiler was found (cc, gcc, clang)")
+    elif isinstance(why := compiled.library(), str):
+        pytest.skip(why)
     found, golden = facts(case), GOLDEN[case]
     assert found["weights"] == golden["weights"], "checkpoints of before would not load"
     for what in ("inferred", "trained"):

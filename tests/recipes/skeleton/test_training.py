@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from outlast_recipes.common import auto_prepare, preparing
 from outlast_recipes.common.auto_prepare import NotPrepared
 from outlast_recipes.common.clip_store import find_store
 from outlast_recipes.common.training import few_steps
-from outlast_recipes.skeleton import distill
+from outlast_recipes.skeleton import compiled, distill
 from outlast_recipes.skeleton import training as skeleton
 from outlast_recipes.skeleton.augment import Strength
 from outlast_recipes.skeleton.saved import restored
@@ -77,6 +78,28 @@ def test_interrupted_equals_uninterrupted(tmp_path: Path, store: Path, taught: P
     assert final(tmp_path / "cut", "skeleton") == final(tmp_path / "twin", "skeleton")
 
 
+def test_without_a_compiler_a_run_goes_on_and_says_that_it_is_not_exact(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "no C compiler was found (cc, gcc, clang)"
+    run, config, cpu = Told(), SimpleNamespace(mixed_precision=False), torch.device("cpu")
+    if isinstance(none := compiled.library(), str):
+        pytest.skip(none)
+    assert skeleton.computed(run, config, cpu) == (how := compiled.how())
+    assert train(tmp_path, store, stop_after=2) == "preempted"
+    before = len(run.said)
+    monkeypatch.setattr(compiled, "library", lambda: why)
+    monkeypatch.setattr(compiled, "how", lambda: "not compiled")
+    assert train(tmp_path, store, stop_after=4) == "preempted"
+    messages.said(capsys.readouterr().err, "training/computed-otherwise", now="not compiled", before=how)
+    assert skeleton.computed(run, config, cpu) == "not compiled"
+    messages.said(run.said[before:], "training/computed-by-torch", why=why)
+    assert len(run.said) == before + 1
+    assert skeleton.computed(run, SimpleNamespace(mixed_precision=True), cpu) == ""
+    assert train(tmp_path, store) == "finished"
+    assert "not exact" not in capsys.readouterr().err
+
+
 def test_float16_resumes_with_the_scale_that_it_had_found(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,7 +129,7 @@ def test_the_order_of_time_is_learnt_and_both_results_are_reported(tmp_path: Pat
     saved = outlast.open_saved("skeleton", root=tmp_path)
     assert saved.part("choice") == {"epoch": last["best_epoch"], "value": chosen}
     held = {"layout": "kinect-2", "classes": ["raise", "lower", "both"], "data": open_store(store).hash, "teacher": ""}
-    assert saved.part("labels") == held
+    assert saved.part("labels") == held | {"computed": compiled.how()}
 
 
 def test_the_data_are_described(store: Path) -> None:
