@@ -67,20 +67,23 @@ def growing() -> Iterator[dict[str, Any]]:
         yield row
 
 
-def paired(rounds: int = 7) -> Iterator[dict[str, Any]]:
+SECONDS_OF_A_PAIR = 70  # eight of them in a quarter of an hour, with what begins a process
+
+
+def paired() -> Iterator[dict[str, Any]]:
     """Rows of LAST base beside ST-GCN, in one process and in turns: on a loaded machine both are slowed alike.
 
-    With one thread the clock is the processor's time of the process, else the wall's. Medians; the ratio is the median
-    of the rounds' ratios.
+    With one thread the clock is the processor's time of the process, else the wall's. Medians of as many rounds as the
+    time of a pair holds, two at the least; the ratio is the median of the rounds' ratios.
     """
     for threads in (1, 2):
         for batch in (16, 64):
             for training in (True, False):
                 with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                    yield pool.submit(_pair, threads, batch, rounds, training=training).result()
+                    yield pool.submit(_pair, threads, batch, training=training).result()
 
 
-def _pair(threads: int, batch: int, rounds: int, *, training: bool) -> dict[str, Any]:
+def _pair(threads: int, batch: int, *, training: bool) -> dict[str, Any]:
     keep_freed_memory()
     torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter
@@ -88,7 +91,8 @@ def _pair(threads: int, batch: int, rounds: int, *, training: bool) -> dict[str,
     both = [network(name, KINECT_2, FRAMES).train(training) for name in ("last base", "st_gcn")]
     optimizers = [torch.optim.AdamW(each.parameters()) for each in both]
     times: list[list[float]] = []
-    for _ in range(rounds + 1):
+    begun = time.monotonic()
+    while len(times) < 3 or (len(times) < 8 and time.monotonic() - begun < SECONDS_OF_A_PAIR):
         times.append([])
         for made, optimizer in zip(both, optimizers, strict=True):
             begin = clock()
@@ -101,6 +105,7 @@ def _pair(threads: int, batch: int, rounds: int, *, training: bool) -> dict[str,
         "LAST base, ms a clip": 1e3 * statistics.median(last) / batch,
         "ST-GCN, ms a clip": 1e3 * statistics.median(st_gcn) / batch,
         "LAST's clips to ST-GCN's": statistics.median(own / other for own, other in zip(st_gcn, last, strict=True)),
+        "rounds": len(last),
         "load": os.getloadavg()[0],
     }
 
@@ -135,12 +140,12 @@ def measured(name: str, frames: int, skeletons: int, batch: int, *, training: bo
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten: importing has its own
     before = _kilobytes("VmRSS")
     times: list[float] = []
-    # The first two do not count: memory is found in them. Two at the least, then as many as ten seconds hold.
-    while len(times) < 4 or (sum(times) < 10 and len(times) < 30):
+    # The first one does not count: memory is found in it. Two at the least, then as many as three seconds hold.
+    while len(times) < 3 or (sum(times) < 3 and len(times) < 30):
         begin = time.perf_counter()
         _pass(made, (joints, mask), labels, optimizer if training else None)
         times.append(time.perf_counter() - begin)
-    return statistics.median(times[2:]), (_kilobytes("VmHWM") - before) * 1024 / 1e6
+    return statistics.median(times[1:]), (_kilobytes("VmHWM") - before) * 1024 / 1e6
 
 
 def _kilobytes(field: str) -> int:

@@ -85,7 +85,8 @@ def test_without_a_compiler_a_run_goes_on_and_says_that_it_is_not_exact(
     run, config, cpu = Told(), SimpleNamespace(mixed_precision=False), torch.device("cpu")
     if isinstance(none := compiled.library(), str):
         pytest.skip(none)
-    assert skeleton.computed(run, config, cpu) == (how := compiled.how())
+    how = compiled.how()
+    assert skeleton.computed(run, config, cpu) == how
     assert train(tmp_path, store, stop_after=2) == "preempted"
     before = len(run.said)
     monkeypatch.setattr(compiled, "library", lambda: why)
