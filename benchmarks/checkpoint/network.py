@@ -21,9 +21,9 @@ def network(nbytes: int, layers: int = LAYERS) -> tuple[Any, Any]:
     return model, torch.optim.AdamW(model.parameters())
 
 
-def train(model: Any, optimizer: Any) -> float:
+def train(model: Any, optimizer: Any, rows: int = 64) -> float:
     """One step."""
-    loss = model(torch.ones(64, model[0].in_features)).square().mean()
+    loss = model(torch.ones(rows, model[0].in_features)).square().mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

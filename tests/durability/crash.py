@@ -1,6 +1,6 @@
 """Kills a training process before every one of its file operations in turn, resumes it, and compares with a twin.
 
-    python -m tests.durability.crash torch|large|jax FOLDER [--store naive] [--power] [--torn] [--again N] [--stride N]
+    python -m tests.durability.crash torch|large|jax|each FOLDER [--store naive] [--power] [--torn] [--again N]
     ...
 
 Each attempt is a fork of a process that has imported the framework and done nothing else, so that hundreds of them take
@@ -191,7 +191,7 @@ class Counter:
         self._change("mkdir", "made", path, mode, dir_fd=dir_fd)
 
 
-def train_torch(root: Path) -> None:
+def train_torch(root: Path, save: str = "4 steps, 1 epoch") -> None:
     import torch
     from torch import nn
 
@@ -208,11 +208,11 @@ def train_torch(root: Path) -> None:
     loader = outlast.DataLoader(dataset, 8, seed=3)
     environment = Environment("local", Limits(None, 2**34, 2))
     keep = outlast.Retention(last=2)
-    with outlast.open_run(
-        "r", root=root, save="4 steps, 1 epoch", keep=keep, progress="none", environment=environment
-    ) as run:
+    with outlast.open_run("r", root=root, save=save, keep=keep, progress="none", environment=environment) as run:
         run.track(model=model, optimizer=optimizer, scheduler=scheduler)
         for x, y in run.batches(loader, epochs=2):
+            if "every step" in save and (flight := run._loop.saver._flight):
+                flight.future.exception()  # so that each step is kept, and the operations are the same each time
             loss = (model(x).squeeze(1) - y).square().mean()
             optimizer.zero_grad()
             loss.backward()
@@ -220,6 +220,11 @@ def train_torch(root: Path) -> None:
             scheduler.step()
             run.log(loss=loss)
         run.log(weight=model[0].weight.sum())
+
+
+def train_each(root: Path) -> None:
+    """Every step is left in a slot, and every fourth one is saved."""
+    train_torch(root, "4 steps, every step")
 
 
 def train_large(root: Path) -> None:
@@ -285,7 +290,7 @@ def train_jax(root: Path) -> None:
             run.offer(state, total=total)
 
 
-TRAINERS = {"torch": train_torch, "large": train_large, "jax": train_jax}
+TRAINERS = {"torch": train_torch, "large": train_large, "jax": train_jax, "each": train_each}
 CHUNK = 2**18
 """Of the large state, so that its files have several; a multiple of a page, as the real one is."""
 

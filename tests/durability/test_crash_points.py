@@ -55,6 +55,14 @@ def test_power_cuts_with_shared_files_chunks_and_a_best(tmp_path: Path) -> None:
     assert result["failures"] == []
 
 
+@pytest.mark.parametrize("more", [("--stride", "9"), ("--power", "--torn", "--again", "150", "--stride", "7")])
+def test_some_points_where_every_step_is_kept(tmp_path: Path, more: tuple[str, ...]) -> None:
+    """A slot that is whole is adopted, also by an attempt that is cut off while it does so; a torn one is not."""
+    result = crash(tmp_path, "each", *more)
+    assert result["operations"] >= 50
+    assert result["failures"] == []
+
+
 def test_power_cuts_of_a_second_attempt(tmp_path: Path) -> None:
     """Which cleans up after a first that was cut off in the middle of a checkpoint."""
     result = crash(tmp_path, "torch", "--power", "--torn", "--again", "120", "--stride", "6")
@@ -96,7 +104,7 @@ WAYS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("framework", ["torch", "large", "jax"])
+@pytest.mark.parametrize("framework", ["torch", "large", "jax", "each"])
 def test_every_point_every_way(tmp_path: Path, framework: str, way: str) -> None:
     result = crash(tmp_path, framework, *WAYS[way])
     assert result["points"] == result["operations"] >= 50

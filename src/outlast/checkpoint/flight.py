@@ -31,18 +31,19 @@ class Flight:
         snapshot: the state to save.
         copies: copies to make before the files are read.
         begun: time of the request (time.perf_counter).
+        kept: whether it becomes a checkpoint; else it goes into a slot.
 
     Attributes:
-        snapshot: the state to save.
+        snapshot, kept: as given.
         seconds: time from the request until the checkpoint was durable; 0.0 before that.
         held: seconds that training has waited for this save.
-        future: the committed checkpoint, or the error.
+        future: the committed checkpoint, or None for one in a slot; or the error.
     """
 
-    def __init__(self, snapshot: Snapshot, copies: Sequence[Copy], begun: float) -> None:
-        self.snapshot = snapshot
+    def __init__(self, snapshot: Snapshot, copies: Sequence[Copy], begun: float, *, kept: bool = True) -> None:
+        self.snapshot, self.kept = snapshot, kept
         self.begun, self.seconds, self.held = begun, 0.0, 0.0
-        self.future: Future[Checkpoint] = Future()
+        self.future: Future[Checkpoint | None] = Future()
         self._copies, self._left = collections.deque(copies), len(copies)
         self._lock, self._copied = threading.Lock(), threading.Event()
         self._torn: str | None = None
@@ -98,7 +99,7 @@ class Flight:
             except BaseException:  # noqa: BLE001 - the copy cannot be trusted, and training must not hang
                 intact = False
             if not intact:
-                self._torn = self._torn or copy.name
+                self._torn = self._torn or f"{copy.part}[{copy.name}]"
             with self._lock:
                 self._left -= 1
                 if not self._left:

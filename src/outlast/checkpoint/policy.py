@@ -24,6 +24,7 @@ class SavePolicy(NamedTuple):
         epochs: at the end of every N epochs (None: not by epochs).
         on_best: when the step logged a new best value of the retention policy's metric.
         auto: by time, at an interval that is estimated from the cost of a save and the failure rate of the machine.
+        each_step: besides, leave every step where it outlives a kill of the process (`slots`).
     """
 
     steps: int | None = None
@@ -31,6 +32,7 @@ class SavePolicy(NamedTuple):
     epochs: int | None = None
     on_best: bool = True
     auto: bool = False
+    each_step: bool = False
 
     @property
     def epochs_only(self) -> bool:

@@ -15,8 +15,7 @@ import ctypes
 import functools
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,11 +32,11 @@ _SHARED = 2**20
 _SAMPLES = 64
 
 
-@dataclass(frozen=True)
-class Copy:
+class Copy(NamedTuple):
     """A copy of one array that was not made yet.
 
     Attributes:
+        part: part of the state.
         name: name of the array.
         array: the program's array.
         target: address of the copy.
@@ -45,6 +44,7 @@ class Copy:
         sample: some words of the array at the time of the save; None if it is not in host memory.
     """
 
+    part: str
     name: str
     array: Array
     target: int
@@ -104,10 +104,8 @@ class Staging:
         layouts = [(part, shared, arrays, self._layout(part, arrays, shared=shared)) for part, shared, arrays in groups]
         with self._growing:
             self._reserve(sum(_whole_pages(layout.size) for *_, layout in layouts))
-        for array in (array for arrays in parts.values() for array in arrays.values()):
-            if array.live and array.live.address is None:
-                array.live.fetch_ahead()
-        files, copies, start = [], [], 0
+        stamps = _fetch_ahead(parts)
+        files, copies, start, memmove = [], [], 0, ctypes.memmove
         for part, shared, arrays, layout in layouts:
             image = self._memory[start : start + layout.size]
             start += _whole_pages(layout.size)
@@ -117,22 +115,17 @@ class Staging:
             for name, offset in layout.offsets.items():
                 array = arrays[name]
                 size, live = array.nbytes, array.live
-                if live and size < _LATER and live.address is not None:
-                    ctypes.memmove(address + offset, live.address, size)  # most arrays, in the training thread
+                if live and size < _LATER and (source := live.address) is not None:
+                    memmove(address + offset, source, size)  # most arrays, in the training thread
                     continue
                 target = block[offset : offset + size]
                 if live and self._may_wait(part, name, array, live, guarded):
                     sample = _sample(live.address, size) if live.address is not None else None
-                    copies.append(Copy(f"{part}[{name}]", array, address + offset, target, sample))
+                    copies.append(Copy(part, name, array, address + offset, target, sample))
                 elif size:
                     _copy(array, address + offset, target)
             files.append(File(part, layout.size, functools.partial(iter, (image,)), shared, direct=True))
-        self._stamps = {
-            (part, name): array.live.stamp
-            for part, arrays in parts.items()
-            for name, array in arrays.items()
-            if array.nbytes >= _LATER and array.live
-        }
+        self._stamps = stamps
         return files, copies
 
     def _layout(self, part: str, arrays: Mapping[str, Array], *, shared: bool) -> tensors.Layout:
@@ -178,6 +171,19 @@ class Staging:
         if self._unpin:
             self._unpin()
         self._unpin, self._memory = None, memoryview(b"")
+
+
+def _fetch_ahead(parts: Mapping[str, Mapping[str, Array]]) -> dict[tuple[str, str], Any]:
+    """Let devices begin to send their arrays, and return the stamps of the large ones by part and name."""
+    stamps = {}
+    for part, arrays in parts.items():
+        for name, array in arrays.items():
+            if live := array.live:
+                if live.address is None:
+                    live.fetch_ahead()
+                if array.nbytes >= _LATER:
+                    stamps[part, name] = live.stamp
+    return stamps
 
 
 def _whole_pages(nbytes: int) -> int:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from outlast.checkpoint.policy import CheckpointFacts, Retention
     from outlast.checkpoint.prune import Pruner
     from outlast.checkpoint.reading import OpenedCheckpoint
+    from outlast.checkpoint.slots import Slots
     from outlast.checkpoint.snapshot import Snapshot
     from outlast.errors import CorruptCheckpoint
 
@@ -65,6 +66,7 @@ class CheckpointStore:
         self.best: CheckpointFacts | None = None
         self.give_room: Callable[[], bool] = lambda: False
         self._ranks = ranks or Ranks()
+        self._slots: Slots | None = None
         self._made: tuple[Listing, Pruner] | None = None
         self._making = threading.Lock()  # a commit may run in a thread of its own
 
@@ -105,6 +107,19 @@ class CheckpointStore:
                 )
                 self._made = listing, Pruner(self.folder, listing, self.retention, self.allowance)
             return self._made
+
+    @property
+    def slots(self) -> Slots:
+        """What outlives a kill of this process besides checkpoints."""
+        if self._slots is None:
+            from outlast.checkpoint.slots import Slots
+
+            self._slots = Slots(self.folder)
+        return self._slots
+
+    def adopt_slot(self) -> str | None:
+        """Make a checkpoint of what a killed attempt left in its slots; returns a sentence about it for the user."""
+        return None if plain.kind_of(self.folder.slots) is None else self.slots.adopt(self.identity)
 
     def _is_new(self) -> bool:
         """Whether nothing was ever saved in this folder."""

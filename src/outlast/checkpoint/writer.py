@@ -16,14 +16,19 @@ class Writer:
 
     Args:
         store: the store that commits.
-        before: called in that thread before each commit; it flushes the journal.
+        before: called in that thread before each commit; it makes the journal durable.
+        lay_down: called in that thread before a state goes into a slot; it writes the journal.
         after: called in that thread after each successful commit.
     """
 
     def __init__(
-        self, store: CheckpointStore, before: Callable[[], None], after: Callable[[], None] = lambda: None
+        self,
+        store: CheckpointStore,
+        before: Callable[[], None],
+        after: Callable[[], None] = lambda: None,
+        lay_down: Callable[[], None] = lambda: None,
     ) -> None:
-        self._store, self._before, self._after = store, before, after
+        self._store, self._before, self._after, self._lay_down = store, before, after, lay_down
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outlast-writer")
 
     def submit(self, flight: Flight, *, here: bool = False) -> None:
@@ -44,8 +49,11 @@ class Writer:
         """Wait for the thread to end."""
         self._thread.shutdown()
 
-    def _commit(self, flight: Flight) -> Checkpoint:
+    def _commit(self, flight: Flight) -> Checkpoint | None:
         flight.hold()  # first, because training may wait for the copies
+        if not flight.kept:
+            self._into_slot(flight)
+            return None
         try:
             checkpoint = self._store.commit(flight.checked(), self._before, flight.durable)
         except SaveFailed:
@@ -57,3 +65,15 @@ class Writer:
             ) from error
         self._after()
         return checkpoint
+
+    def _into_slot(self, flight: Flight) -> None:
+        try:
+            self._lay_down()
+            self._store.slots.write(flight.checked(), self._store.history)
+        except SaveFailed:
+            raise
+        except Exception as error:
+            raise SaveFailed(
+                f"Step {flight.snapshot.step} could not be left in {self._store.folder.slots} "
+                f"({type(error).__name__}: {error}). Checkpoints are intact."
+            ) from error

@@ -68,20 +68,30 @@ def format_bytes(size: float) -> str:
 
 
 class Interval(NamedTuple):
-    """An interval in steps, epochs or seconds. If several are given, the first one counts."""
+    """An interval in steps, epochs or seconds. If several are given, the first one counts.
+
+    `each_step`: besides, what outlives a kill of the process after every step; see `open_run`.
+    """
 
     steps: int | None = None
     epochs: int | None = None
     seconds: float | None = None
     auto: bool = False
+    each_step: bool = False
 
 
 def parse_interval(text: str) -> Interval:
-    """Read "500 steps", "2 epochs", "30m", "auto", several joined by commas, or "never". Raises ValueError."""
+    """Read "500 steps", "2 epochs", "30m", "auto", "every step", several joined by commas, or "never".
+
+    "every step" alone is "auto, every step". Raises ValueError.
+    """
     if text.strip().lower() == "never":
         return Interval()
     found: dict[str, Any] = {}
     for piece in text.lower().split(","):
+        if piece.split() == ["every", "step"] and "each_step" not in found:
+            found["each_step"] = True
+            continue
         count = _COUNT.fullmatch(piece.strip())
         if piece.strip() == "auto" and not found.keys() & {"auto", "seconds"}:
             found["auto"] = True
@@ -99,7 +109,10 @@ def parse_interval(text: str) -> Interval:
             or piece.strip().replace(".", "").isdigit()
         ):
             raise ValueError(
-                'expected an interval with units, such as "auto", "500 steps", "2 epochs", "10m", or "10m, 1 epoch"'
+                'expected an interval with units, such as "auto", "500 steps", "2 epochs", "10m", "10m, 1 epoch", '
+                'or "every step"'
             )
         found[name] = value
+    if found.keys() == {"each_step"}:
+        found["auto"] = True
     return Interval(**found)

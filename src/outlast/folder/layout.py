@@ -77,6 +77,7 @@ class RunFolder:
     artifacts = _Place("artifacts")
     logs = _Place("logs")
     trackers = _Place("trackers")
+    slots = _Place("slots")
     stop = _Place("stop")
 
     def __init__(self, path: Path) -> None:
@@ -119,6 +120,7 @@ class RunFolder:
             self.artifacts,
             self.logs,
             self.trackers,
+            self.slots,
             self.checkpoints / SHARED,
         )
         for path in (self.run, self.config, self.lock, self.ranks, self.journal, self.pushed, self.stop, *folders):

@@ -140,6 +140,7 @@ class Attempt:
             folder, outlast.__version__, self.session.environment.record(), self.session.record()
         )
         self.store.sweep()
+        told += [sentence] if (sentence := self.store.adopt_slot()) else []
         apart = self.following.judge(rejected, self.store.identity)
         warnings = [*([taken] if taken else []), *strange, *lost, *apart]
         return [*notices, *(("warning", words) for words in warnings), *(("info", words) for words in told)]

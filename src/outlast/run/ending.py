@@ -164,7 +164,7 @@ class Ending:
     def _write_end(self, reason: str, words: str | None) -> None:
         """The journal's last lines and the attempt's end."""
         loop, attempt = self._loop, self._attempt
-        journal = [attempt.journal.seal, attempt.journal.flush] if loop.begun else []
+        journal: list[Callable[[], Any]] = [attempt.journal.seal, attempt.journal.flush] if loop.begun else []
         failure = each(*journal, lambda: attempt.write_end(reason, loop.step, loop.total_steps, words))
         if failure:
             why = failure.strerror if isinstance(failure, OSError) else terminal.words_of(failure)

@@ -188,13 +188,13 @@ class Loop:
         self.in_step = False
         clock = time.perf_counter()
         self.attempt.check_ours(at_once=False)
-        self.saver.check(clock)
         took, self._clock = clock - self._clock, clock
         # The first step of an attempt compiles and warms up; it says nothing of the next.
-        if not self.done_here:
-            self.attempt.watch.steps += took
-        elif self._session.observe_step(took):
+        telling = bool(self.done_here) and self._session.observe_step(took)
+        self.saver.check(clock, took if telling else None)
+        if telling:
             self.metrics.observe_step(took)
+        if telling or not self.done_here:
             self.attempt.watch.steps += took
         self.done_here += not again
         if self.witness:
@@ -216,6 +216,10 @@ class Loop:
         reason = self.schedule.due(self.step, epoch_ended, self.metrics.of_step, clock, self.saver.coming)
         if reason and not self.stopping.requested():  # else the save of the session's end is next
             self.save(reason)
+        elif self.schedule.each_step:
+            place = LoopRecord(self.position, self.loader)
+            self._clock += self.saver.keep(self.step, place, self.metrics.of_step)
+            self.parts.tell_notes(self.attempt.tell)
         return reason
 
     def _look_for_best(self) -> None:

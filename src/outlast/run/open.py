@@ -16,6 +16,7 @@ from outlast import state
 from outlast.checkpoint import CheckpointStore, Retention, SavePolicy
 from outlast.distributed import ranks
 from outlast.environment import Environment, detect
+from outlast.errors import UsageError
 from outlast.run import arguments, ending, measure, witness
 from outlast.run.agreement import Agreement
 from outlast.run.attempt import Attempt
@@ -68,7 +69,9 @@ def open_run(
         root: the folder that holds run folders. Default: OUTLAST_ROOT, else "runs".
         save: when to save besides the end of a session: "auto", "10m", "500 steps", "1 epoch", "10m, 1 epoch", "never".
             "auto" is by time, every 15 s to 15 minutes, estimated from the cost of a save and the failure rate of such
-            machines.
+            machines. "every step" also leaves the state of every step where a kill of the process does not reach it,
+            in `slots` of the run folder (twice the state); a stop of the machine does. It is for one process, with
+            `background`.
         keep: which checkpoints to keep; the newest three by default.
         budget: time of this session: "11h30m", or a number of seconds. The environment's own limit also applies.
             Default: OUTLAST_BUDGET.
@@ -132,6 +135,13 @@ def open_run(
     if "gpu_memory" in environment.limits.places:
         state.bound_memory(max(gpu.memory for gpu in environment.limits.gpus))
     training, writing = ranks.connect(2)  # the writer's thread has a channel of its own
+    if asked.save.each_step and (training.several or not background):
+        raise UsageError(
+            f"open_run was given save={save!r} "
+            + (f"on {training.count} ranks" if training.several else "and background=False")
+            + "; the state of every step is kept for one process, beside training. Save at intervals, such as "
+            "save='auto' or '50 steps'."
+        )
     shown = (
         Fanout([screens.choose(progress)], sinks) if training.is_main else Fanout([screens.OtherRank(training.rank)])
     )
@@ -159,7 +169,7 @@ def open_run(
     opened = attempt.open(asked.begin_from, asked.notices, ending.make_way(asked.folder.path))
     parts, step = Parts(opened, training), opened.checkpoint.step if opened else None
     every = asked.save
-    policy = SavePolicy(steps=every.steps, seconds=every.seconds, epochs=every.epochs, auto=every.auto)
+    policy = SavePolicy(**every._asdict())
     agreement = Agreement(training, session) if training.several else None
     schedule = SaveSchedule(policy, environment.failure_seconds, store, agreement)
     saver = Saver(attempt, parts, schedule, background=background, saved_step=-1 if step is None else step)

@@ -26,6 +26,7 @@ from outlast.config.units import format_bytes
 from outlast.distributed import replicas
 from outlast.errors import RankFailed, SaveFailed
 from outlast.run.attempt import Attempt
+from outlast.run.manner import Manner
 from outlast.run.parts import Parts
 from outlast.run.schedule import SaveSchedule
 from outlast.state import adapters
@@ -59,10 +60,13 @@ class Saver:
         self._shown, self._tell, self._ranks, self._watch = attempt.shown, attempt.tell, attempt.ranks, attempt.watch
         self._parts, self._schedule, self._background = parts, schedule, background
         self._software: Mapping[str, Any] = {}
-        self._staging = Staging(sharing=self._ranks.is_main)  # a shared file has one writer
+        # A shared file has one writer, and is durable: a slot cannot refer to it.
+        self._staging = Staging(sharing=self._ranks.is_main and not schedule.each_step)
+        self._manner = Manner()
+        self._between = 0.0  # seconds that the save in progress held training between two steps
         self._neighbours = 1  # ranks on this machine that need memory for a copy as well
         self._following = attempt.following
-        self._writer = Writer(attempt.store, self._flush_journal, self._following.hear)
+        self._writer = Writer(attempt.store, self._flush_journal, self._following.hear, self._lay_journal_down)
         attempt.store.give_room = self._following.give_room
         self._flight: Flight | None = None
         self._flushing: Future[None] | None = None
@@ -73,8 +77,8 @@ class Saver:
 
     @property
     def coming(self) -> Snapshot | None:
-        """What is on its way to the disk."""
-        return self._flight.snapshot if self._flight else None
+        """The checkpoint that is on its way to the disk."""
+        return self._flight.snapshot if self._flight and self._flight.kept else None
 
     def begin(self, software: Mapping[str, Any]) -> None:
         """Measure the state, and report its size to the session.
@@ -125,31 +129,71 @@ class Saver:
             RankFailed: another rank is gone, so no save will succeed.
         """
         begun = time.perf_counter()
-        if self._flight and (must or self._flight.snapshot.step != step):
+        if self._flight and (must or not self._flight.kept or self._flight.snapshot.step != step):
             if reason == "preempted" and self._flight.snapshot.step != step:
                 self._flight.hurry()  # the platform gives seconds
             self.wait_for_writer()
             self._end_if_cut_off()
         if step not in (self.saved_step, self._flight.snapshot.step if self._flight else -1):
             self._schedule.started(begun)
+            self._manner.forget()
             self._flight = flight = Flight(*self._take(step, loop, reason, metrics), begun)
+            waits = self._manner.waits and not must
             self._writer.submit(flight, here=not self._background)
-            flight.held = time.perf_counter() - begun
-            if must or not self._background:
-                self._settle(must=must)
+            flight.held = self._between = time.perf_counter() - begun
+            if must or waits or not self._background:
+                self._settle(must=must, waits=True)
                 flight.held = time.perf_counter() - begun
+            if waits and self._background and step == self.saved_step:
+                self._manner.observe_save(flight.held, flight.seconds, waited=True)
         held = time.perf_counter() - begun
         self._watch.saves += held
         return held
 
-    def check(self, clock: float) -> None:
+    def keep(self, step: int, loop: LoopRecord, metrics: Mapping[str, Any]) -> float:
+        """Begin to leave the state in a slot, unless the save before is still on its way.
+
+        Args:
+            step: steps done.
+            loop: where the loop is.
+            metrics: what the step logged.
+
+        Returns:
+            Seconds that training was held.
+        """
+        if self._flight:
+            return 0.0
+        begun = time.perf_counter()
+        taken = self._take(step, loop, "step", metrics)
+        if self._background:
+            self._flight = Flight(*taken, begun, kept=False)
+            self._writer.submit(self._flight)
+        else:  # there was no memory for a copy, which was told
+            self._give_up_each_step("A state beside training needs a copy of it in memory.")
+        held = time.perf_counter() - begun
+        self._watch.saves += held
+        return held
+
+    def _give_up_each_step(self, why: str) -> None:
+        self._schedule.give_up_each_step()
+        self._tell("warning", f"{why} From now on the state of every step is not kept, only checkpoints are.")
+
+    def check(self, clock: float, took: float | None = None) -> None:
         """After every step: check the save in progress, and flush the journal from time to time.
+
+        Args:
+            clock: time.perf_counter() at the end of the step.
+            took: seconds of the step; None: it says nothing of other steps.
 
         Raises:
             RankFailed: another rank is gone, so no save will succeed.
         """
-        if self._flight and self._flight.done:
+        if took is not None and not self._ranks.several:  # several would all have to wait for the same saves
+            self._manner.observe_step(took, beside=self.coming is not None)
+        if (flight := self._flight) and flight.done:
             self._settle()
+            if flight.kept and self.saved_step == flight.snapshot.step:
+                self._manner.observe_save(self._between, flight.seconds, waited=False)
             self._end_if_cut_off()
         self._following.heed()
         if self._to_prepare:  # after the first step, which is waited for the most and wants all cores
@@ -183,6 +227,9 @@ class Saver:
         self._unhook()
         self._writer.close()
         self._staging.close()
+        if self._schedule.each_step and not abandon and self._store.slots.step <= self.saved_step:
+            with contextlib.suppress(OSError):  # the next attempt deletes them
+                self._store.slots.clear()
 
     def _take(
         self, step: int, loop: LoopRecord, reason: str, metrics: Mapping[str, Any]
@@ -235,8 +282,13 @@ class Saver:
             flight.held += waited
             self._watch.holds += waited
 
-    def _settle(self, *, must: bool = False) -> None:
-        """Wait for the save in progress and take its outcome in; raises its failure only if it must succeed."""
+    def _settle(self, *, must: bool = False, waits: bool = False) -> None:
+        """Wait for the save in progress and take its outcome in; raises its failure only if it must succeed.
+
+        Args:
+            must: whether it must succeed.
+            waits: whether training has waited for it from its beginning.
+        """
         flight, self._flight = self._flight, None
         if flight is None:
             return
@@ -246,14 +298,16 @@ class Saver:
         except SaveFailed as error:
             if must:
                 raise
-            self._failed(error)
+            self._failed(error, kept=flight.kept)
+            return
+        if checkpoint is None:
             return
         waited = time.perf_counter() - begun
         self.saved_step = flight.snapshot.step
         self._session.observe_state(flight.snapshot.nbytes, self._store.nbytes, flight.seconds)
         cores = self._session.environment.limits.cores
         # What it cost training: the seconds that it was held, and the part of a core that the writer took.
-        self._schedule.observe(flight.held + (flight.seconds / cores if self._background else 0.0))
+        self._schedule.observe(flight.held + (waited if waits else flight.seconds / cores))
         facts = SaveFacts(
             step=self.saved_step,
             reason=flight.snapshot.reason,
@@ -274,14 +328,18 @@ class Saver:
                 "state.",
             )
 
-    def _failed(self, error: SaveFailed) -> None:
+    def _failed(self, error: SaveFailed, *, kept: bool) -> None:
         if isinstance(error, TornCopy):
             self._tell("warning", str(error))
             self._staging.lazy = False
-            self._schedule.asked = True
+            self._schedule.asked = self._schedule.asked or kept
             return
         if isinstance(error, SaveAbandoned):
-            self._tell("info", str(error))
+            if kept:
+                self._tell("info", str(error))
+            return
+        if not kept:
+            self._give_up_each_step(str(error))
             return
         self._tell("warning", f"{error}" if self._store.cut_off else f"{error} Training goes on and tries again.")
         self._schedule.retry()
@@ -294,6 +352,9 @@ class Saver:
                 f"The journal could not be written before a checkpoint: {error.strerror} ({self._journal.path}). "
                 "Earlier checkpoints are intact. Free disk space or check the folder's permissions."
             ) from error
+
+    def _lay_journal_down(self) -> None:
+        self._journal.flush(durably=False)
 
     def _flush_quietly(self) -> None:
         with contextlib.suppress(OSError):  # its lines stay; the next save tries again and says why it failed

@@ -40,6 +40,15 @@ class SaveSchedule:
         """Whether the policy saves at the end of epochs and at no other time."""
         return self._policy.epochs_only
 
+    @property
+    def each_step(self) -> bool:
+        """Whether every step is left where it outlives a kill of the process, until that was given up."""
+        return self._policy.each_step
+
+    def give_up_each_step(self) -> None:
+        """Save when the rest of the policy says so, and leave no steps in slots any more."""
+        self._policy = dataclasses.replace(self._policy, each_step=False)
+
     def save_by_time(self, seconds: float) -> None:
         """Save when the last save is so long ago, besides what the policy says; call it before `begin`."""
         self._policy = self._policy._replace(seconds=seconds)

@@ -74,7 +74,13 @@ class Validation:
             interval = parse_interval(every) if isinstance(every, str) else None
         except ValueError:
             interval = None
-        if interval is None or interval.seconds or interval.auto or not (interval.steps or interval.epochs):
+        if (
+            interval is None
+            or interval.seconds
+            or interval.auto
+            or interval.each_step
+            or not (interval.steps or interval.epochs)
+        ):
             raise UsageError(
                 f"validate() was given every={every!r}; expected steps or epochs, such as '1 epoch' or '500 steps'."
             )

@@ -87,6 +87,11 @@ def ask(adapter: Adapter, name: str, *facts: Any) -> Any:
         raise StateError(f"The adapter {adapter.name!r} failed in {name} ({words_of(error)}). Correct it.") from error
 
 
+def is_known(kind: type) -> bool:
+    """Whether a value of this class was given to an adapter before, and belongs to it."""
+    return kind in _owners
+
+
 def owner(value: Any) -> Adapter | None:
     """The adapter of a value; None if the value belongs to no framework."""
     kind = type(value)

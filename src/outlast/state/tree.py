@@ -7,6 +7,7 @@ its own type, or it is refused by name before the first step.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -62,6 +63,8 @@ class Encoder:
             return value if forms.is_unicode(value) else {"$text": forms.to_base64(forms.raw(value))}
         if kind in forms.CONTAINERS:
             return self._container(value, path)
+        if adapters.is_known(kind):
+            return self._leaf(value, path)
         plain = forms.to_json(value)
         return self._leaf(value, path) if plain is None else plain
 
@@ -131,15 +134,20 @@ class Encoder:
         return {"$array": name, **found.node}
 
     def _free_name(self, path: tuple[str, ...]) -> str:
-        name = "/".join(path) or self.part
-        if not forms.is_unicode(name):
-            name = forms.raw(name).decode("utf-8", "backslashreplace")
+        name = _name_of(path) or self.part
         while name in self.arrays:
             name += "'"
         return name
 
     def _place(self, path: tuple[str, ...]) -> str:
         return f"{self.part}[{'.'.join(path)}]" if path else self.part
+
+
+@functools.lru_cache(2**14)
+def _name_of(path: tuple[str, ...]) -> str:
+    """The name of an array. It is cached, because every save asks for the same names."""
+    name = "/".join(path)
+    return name if forms.is_unicode(name) else forms.raw(name).decode("utf-8", "backslashreplace")
 
 
 class Decoder:

@@ -55,6 +55,7 @@ class Journal:
         self.complaints: list[str] = []  # messages for the user about logged metrics
         self._last: dict[str, tuple[int, Any]] = {}  # metric -> step and value
         self._last_since: int | None = None  # of a run begun by a version that did not keep them
+        self._unsynced = self._created = False  # the file has lines, or its folder a name, that no fsync has followed
         self._lock = threading.Lock()
 
     def append(self, step: int, metrics: Mapping[str, Any], epoch: int | None = None) -> dict[str, Any]:
@@ -146,8 +147,12 @@ class Journal:
             self._last_since = max(self._last_since or 0, newest[0][1][0])
             self._last = dict(newest)
 
-    def flush(self) -> None:
-        """Write the sealed lines durably.
+    def flush(self, *, durably: bool = True) -> None:
+        """Write the sealed lines.
+
+        Args:
+            durably: also those that were written before and not durably. Without it, they outlive this process and not
+                the machine.
 
         Raises:
             OSError: they could not be written. They stay sealed, and no line is lost while the process runs. The file
@@ -155,7 +160,7 @@ class Journal:
         """
         with self._lock:
             blocks = list(self._sealed)
-            if not blocks:
+            if not blocks and not (durably and self._unsynced):
                 return
             data = b"".join(blocks)
             created = not self.path.exists()
@@ -166,11 +171,15 @@ class Journal:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
+                if durably:
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            if created:
+            self._created = self._created or created
+            if durably and self._created:
                 durable.sync_folder(self.path.parent)
+                self._created = False
+            self._unsynced = not durably
             self._size += len(data)
             del self._sealed[: len(blocks)]
 
