@@ -50,11 +50,12 @@ class Job:
         self.folder, self.last, self.die_at, self.rows = options.folder, options.steps, options.die_at, options.rows
         self.counts = options.counts
         self.model, self.optimizer = network(SIZES[options.size])
-        if self.counts:  # every weight is the number of steps that were done
+        self.base: list[torch.Tensor] = []
+        if self.counts:  # every weight is a number of its own, and one more after each step
             self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1.0)
-            with torch.no_grad():
-                for each in self.model.parameters():
-                    each.zero_()
+            for each in self.model.parameters():
+                self.base.append(torch.randint(2**20, each.shape).float())  # all sums are exact
+                each.data.copy_(self.base[-1])
         self.begun: list[tuple[float, float, int]] = []
         self.loaded: float | None = None
 
@@ -74,8 +75,10 @@ class Job:
 
     def look(self) -> None:
         """What was loaded: the step that all weights are of, or -1 when they are of none."""
-        values = torch.cat([each.detach().flatten() for each in self.model.parameters()])
-        self.loaded = float(values[0]) if bool((values == values[0]).all()) else -1.0
+        if self.counts:
+            pairs = zip(self.model.parameters(), self.base, strict=True)
+            values = torch.cat([(each.detach() - base).flatten() for each, base in pairs])
+            self.loaded = float(values[0]) if bool((values == values[0]).all()) else -1.0
 
     def measured(self) -> dict[str, float]:
         (clock, spent, bytes_before), steps = self.begun[0], self.last - WARM + 1
@@ -190,6 +193,7 @@ def torch_checkpointing(job: Job) -> None:
     # Its default, direct writes, fails on ext4: it does not keep to the boundaries of pages.
     storage = LocalFileSystemStorageConfig(use_direct_io=False)
     manager = CheckpointManager(CheckpointManager.Config(default=ItemSpec(requires_copy=True), storage_config=storage))
+    job.optimizer.register_step_pre_hook(lambda *_: wait(manager.lock()))
     places = sorted(job.folder.glob("step-*"), key=lambda place: int(place.name[5:]))
     for place in reversed(places):
         with contextlib.suppress(Exception):  # one that was not finished
@@ -209,6 +213,11 @@ def torch_checkpointing(job: Job) -> None:
     if job.last and not job.die_at:
         report(job)
     manager.close()
+
+
+def wait(lock: Any) -> None:
+    with lock:
+        pass
 
 
 WAYS: dict[str, Callable[[Job], None]] = {

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from benchmarks.checkpoint.network import network, train
 from benchmarks.checkpoint.peers import PEERS, sync, timed
+from benchmarks.checkpoint.slowdown import differences
 
 import outlast
 from outlast.checkpoint import CheckpointStore, Retention
@@ -22,6 +23,9 @@ from outlast.environment import Environment, Limits
 from outlast.folder.layout import RunFolder
 from outlast.run.parts import Parts
 from outlast.tracking import SaveFacts, Sink
+
+PAIRS = 5
+"""Pairs of blocks of steps with and without a save."""
 
 
 def memory(field: str) -> int:
@@ -55,7 +59,7 @@ def limits(nbytes: int, folder: Path) -> dict[str, float]:
     return {"memcpy": copied, "write": written, "read": read}
 
 
-def ours(model: Any, optimizer: Any, folder: Path, step_seconds: float) -> dict[str, float]:
+def ours(model: Any, optimizer: Any, folder: Path) -> dict[str, float]:
     here = Environment("local", Limits(None, 2**40, 2))
     found: dict[str, float] = {"saved": 0}
     base = peak_of_training(model, optimizer)  # before the buffer is there
@@ -76,18 +80,14 @@ def ours(model: Any, optimizer: Any, folder: Path, step_seconds: float) -> dict[
         sinks=[Listener()],
     ) as run:
         run.track(model=model, optimizer=optimizer)
-        begun = 0.0
         for step in run.steps():
             train(model, optimizer)
             if step == 1:
                 run.save()
             elif step > 3 and found["saved"] == 1:
-                found["saved"], found["asked"] = 0, step
-                begun = time.perf_counter()
+                found["saved"] = 0
                 run.save()
             elif found["saved"] > 1:
-                steps = step - found["asked"]
-                found["slowdown"] = time.perf_counter() - begun - steps * step_seconds
                 found["extra bytes"] = memory("VmHWM") - base
                 break
     place = max((folder / "r/checkpoints").glob("step-*"))
@@ -99,10 +99,10 @@ def ours(model: Any, optimizer: Any, folder: Path, step_seconds: float) -> dict[
         parts = Parts(opened)
         parts.track({"model": model, "optimizer": optimizer})
 
-    return {key: found[key] for key in ("durable", "stall", "slowdown", "extra bytes")} | {"load": timed(load)}
+    return {key: found[key] for key in ("durable", "stall", "extra bytes")} | {"load": timed(load)}
 
 
-def theirs(name: str, model: Any, optimizer: Any, folder: Path, step_seconds: float) -> dict[str, float]:
+def theirs(name: str, model: Any, optimizer: Any, folder: Path) -> dict[str, float]:
     peer = PEERS[name](model, optimizer, folder)
     base = 0
     for number in (1, 2):
@@ -113,11 +113,10 @@ def theirs(name: str, model: Any, optimizer: Any, folder: Path, step_seconds: fl
         peer.waited = 0.0
         begun = time.perf_counter()
         other = peer.save(place) or 0.0
-        stall = slowdown = time.perf_counter() - begun - other
+        stall = time.perf_counter() - begun - other
         if peer.background:
             train(model, optimizer)
             train(model, optimizer)
-            slowdown = time.perf_counter() - begun - 2 * step_seconds
             stall += peer.waited
             peer.finish()
         sync(place)
@@ -127,7 +126,6 @@ def theirs(name: str, model: Any, optimizer: Any, folder: Path, step_seconds: fl
             shutil.rmtree(place) if place.is_dir() else place.unlink()
     return {
         "stall": stall,
-        "slowdown": slowdown,
         "durable": durable,
         "extra bytes": extra,
         "load": timed(lambda: peer.load(place)),
@@ -144,10 +142,13 @@ def main() -> None:
     size = 3 * sum(parameter.nbytes for parameter in model.parameters())
     found = limits(size, folder)
     with contextlib.redirect_stdout(sys.stderr):
-        found |= (
-            ours(model, optimizer, folder, step_seconds)
-            if name == "outlast"
-            else theirs(name, model, optimizer, folder, step_seconds)
+        found |= ours(model, optimizer, folder) if name == "outlast" else theirs(name, model, optimizer, folder)
+        # A save and the steps until it is durable against as many steps without one, in pairs in one loop.
+        steps = max(3, int(found["durable"] / step_seconds) + 2)
+        place = folder / "pairs"
+        place.mkdir()
+        found["slowdown"] = float(
+            np.median([pair[0] for pair in differences(name, model, optimizer, place, steps, PAIRS)])
         )
     print(json.dumps({"name": name, "bytes": size, "step": step_seconds, **found}))
 

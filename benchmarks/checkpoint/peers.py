@@ -336,6 +336,68 @@ class TorchSnapshot(Peer):
         Snapshot(str(place)).restore({"model": self.model, "optimizer": self.optimizer})
 
 
+class Moonclip(Peer):
+    """moonclip as by default: compressed by a thread of its own, every tensor hashed."""
+
+    module = "moonclip"
+    background = True
+    number = 0
+
+    def set_up(self) -> None:
+        self.managers: dict[Path, Any] = {}
+
+    def manager(self, place: Path) -> Any:
+        from moonclip import CheckpointManager
+
+        if place not in self.managers:
+            self.managers[place] = CheckpointManager(str(place))
+        return self.managers[place]
+
+    def save(self, place: Path) -> None:
+        self.number += 1
+        self.last = self.manager(place)
+        self.last.save(step=self.number, model=self.model, optimizer=self.optimizer)
+
+    def finish(self) -> None:
+        self.last.flush()
+
+    def load(self, place: Path) -> None:
+        self.manager(place).load_latest(self.model, self.optimizer)
+
+
+class TorchCheckpointing(Peer):
+    """torch_checkpointing, as its page on troubleshooting configures it without a GPU: a copy, and a process that
+    writes. Without direct writes, which fail on ext4 (0.1.1), as they do not keep to the boundaries of pages."""
+
+    module = "torch_checkpointing"
+    background = True
+
+    def set_up(self) -> None:
+        from torch_checkpointing import CheckpointManager, ItemSpec
+        from torch_checkpointing.storage.filesystem import LocalFileSystemStorageConfig
+
+        storage = LocalFileSystemStorageConfig(use_direct_io=False)
+        self.manager = CheckpointManager(
+            CheckpointManager.Config(default=ItemSpec(requires_copy=True), storage_config=storage)
+        )
+        self.optimizer.register_step_pre_hook(self.hold)
+
+    def hold(self, *_: Any) -> None:
+        """Its documentation asks for the step inside its lock; to take it before the step waits for the same."""
+        begun = time.perf_counter()
+        with self.manager.lock():
+            self.waited += time.perf_counter() - begun
+
+    def save(self, place: Path) -> None:
+        self.future = self.manager.save(str(place), self.state())
+
+    def finish(self) -> None:
+        self.future.result()
+
+    def load(self, place: Path) -> None:
+        self.take(dict(self.manager.load(str(place), into=self.state())))
+
+
 class Orbax(Peer):
     """Orbax with the same arrays in JAX, async as it is by default."""
 
@@ -378,6 +440,8 @@ PEERS: dict[str, type[Peer]] = {
     "HF Trainer": HuggingFaceTrainer,
     "Accelerate": Accelerate,
     "torchsnapshot": TorchSnapshot,
+    "moonclip": Moonclip,
+    "torch_checkpointing": TorchCheckpointing,
     "Orbax (JAX)": Orbax,
 }
 

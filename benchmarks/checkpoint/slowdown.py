@@ -60,22 +60,21 @@ class Blocks:
 
     Args:
         step: makes a step.
-        save: begins a save.
+        save: begins a save; may return seconds that it spent on other things.
         tidy: what the next save needs and training need not pay for; between blocks.
     """
 
-    def __init__(self, step: Callable[[], None], save: Callable[[], None], tidy: Callable[[], None]) -> None:
+    def __init__(self, step: Callable[[], None], save: Callable[[], float | None], tidy: Callable[[], None]) -> None:
         self.step, self.save, self.tidy = step, save, tidy
 
     def run(self, steps: int, *, saves: bool) -> list[float]:
         clock = Clock()
-        if saves:
-            self.save()
+        other = (self.save() or 0.0) if saves else 0.0
         for _ in range(steps):
             self.step()
-        found = clock.seconds()
+        seconds, *found = clock.seconds()
         self.tidy()
-        return found
+        return [seconds - other, *found]
 
 
 def pairs(blocks: Blocks, steps: int, count: int) -> Iterator[list[float]]:
@@ -142,9 +141,9 @@ def theirs(name: str, model: Any, optimizer: Any, folder: Path) -> Iterator[Bloc
     peer = PEERS[name](model, optimizer, folder)
     number = [0]
 
-    def save() -> None:
+    def save() -> float | None:
         number[0] += 1
-        peer.save(folder / f"save{number[0]}")
+        return peer.save(folder / f"save{number[0]}")
 
     def tidy() -> None:
         place = folder / f"save{number[0]}"
@@ -159,6 +158,14 @@ def theirs(name: str, model: Any, optimizer: Any, folder: Path) -> Iterator[Bloc
     yield Blocks(lambda: train(model, optimizer), save, tidy)
 
 
+def differences(name: str, model: Any, optimizer: Any, folder: Path, steps: int, count: int) -> list[list[float]]:
+    """The differences of so many pairs of blocks of so many steps, after blocks that are not counted."""
+    with (ours if name in OURS else theirs)(name, model, optimizer, folder) as blocks:
+        for saves in (True, False, True):  # memory, layouts, imports
+            blocks.run(steps, saves=saves)
+        return list(pairs(blocks, steps, count))
+
+
 def measure(name: str, nbytes: int, count: int, threads: int, folder: Path, steps: int) -> dict[str, Any]:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -166,10 +173,7 @@ def measure(name: str, nbytes: int, count: int, threads: int, folder: Path, step
     for _ in range(2):
         train(model, optimizer)
     size = 3 * sum(parameter.nbytes for parameter in model.parameters())
-    with (ours if name in OURS else theirs)(name, model, optimizer, folder) as blocks:
-        for saves in (True, False, True):  # memory, layouts, imports
-            blocks.run(steps, saves=saves)
-        found = list(pairs(blocks, steps, count))
+    found = differences(name, model, optimizer, folder, steps, count)
     unit = copies(size)
     return {
         "name": name,

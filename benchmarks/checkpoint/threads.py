@@ -1,7 +1,8 @@
 """Processor time of a save by thread and part, in copies of the state: `python -m benchmarks.checkpoint.threads`.
 
 It is worth reading also on a busy machine, where the clock is not. Run two builds in turn (PYTHONPATH) to compare them.
-The kernel's part of `open` and `mkdir` differs by a factor of six from one moment to the next.
+`--each-step` is for the state that `save="every step"` leaves in a slot. The kernel's part of `open` and `mkdir`
+differs by a factor of six from one moment to the next.
 """
 
 from __future__ import annotations
@@ -23,21 +24,22 @@ from benchmarks.checkpoint import SIZES
 from benchmarks.checkpoint.network import network, train
 
 import outlast
-from outlast.checkpoint import Retention, flight, prune, staging, store, writer
+from outlast.checkpoint import Retention, flight, prune, slots, staging, store, writer
 from outlast.environment import Environment, Limits
 from outlast.folder import durable
 from outlast.run import saver
 from outlast.tracking import SaveFacts, Sink
 
 PARTS: list[tuple[Any, tuple[str, ...]]] = [
-    (saver.Saver, ("save", "check", "_hold")),
+    (saver.Saver, ("save", "keep", "check", "_hold")),
     (writer.Writer, ("_commit",)),
+    (slots.Slots, ("write",)),
     (flight.Flight, ("hold", "copy")),
     (staging.Copy, ("make",)),
     (staging, ("_sample",)),
     (store.CheckpointStore, ("commit", "_begin", "_write_data", "_seal")),
     (prune.Pruner, ("prune",)),
-    (durable, ("as_json", "hash_pieces", "write_files", "remove_folder")),
+    (durable, ("as_json", "hash_pieces", "write_files", "overwrite_file", "remove_folder")),
     (os, ("fsync", "open", "write", "unlink", "mkdir", "replace")),
 ]
 
@@ -66,10 +68,23 @@ def watch(owner: Any, name: str) -> None:
     setattr(owner, name, timed)
 
 
+def watch_all() -> None:
+    for owner, names in PARTS:
+        for name in names:
+            watch(owner, name)
+
+
+def left(run: Any) -> bool:
+    """Whether a state has been left in a slot during the step that ends."""
+    flight = run._loop.saver._flight
+    return flight is not None and flight.done
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--saves", type=int, default=30)
+    parser.add_argument("--each-step", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model, optimizer = network(SIZES[options.size])
@@ -88,7 +103,7 @@ def main() -> None:
             "r",
             total_steps=10**6,
             root=Path(folder),
-            save="never",
+            save="10h, every step" if options.each_step else "never",
             keep=Retention(last=2),
             progress="none",
             environment=Environment("local", Limits(None, 2**40, 2)),
@@ -98,19 +113,19 @@ def main() -> None:
         run.track(model=model, optimizer=optimizer)
         for _ in run.steps():
             train(model, optimizer)
+            heard[0] += options.each_step and left(run)
             if heard[0] < asked:
                 continue
             if asked == 2:  # the first ones make memory and layouts
-                for owner, names in PARTS:
-                    for name in names:
-                        watch(owner, name)
+                watch_all()
             if asked == options.saves + 2:
                 break
             begun = time.thread_time()
             np.copyto(target, source)
             copies.append(time.thread_time() - begun)
             asked += 1
-            run.save()
+            if not options.each_step:
+                run.save()
         unit = statistics.median(copies) * options.saves
         parts = dict(spent)
     print(

@@ -181,7 +181,9 @@ class Config(Section):
     debug: bool = setting(default=False, help="write a log line for every step")
 
     save_every: str = setting(
-        "auto", 'save interval: auto, or for example "10m", "500 steps", "1 epoch" or "10m, 1 epoch"', on_resume="free"
+        "auto",
+        'save interval: auto, every step, or for example "10m", "500 steps", "1 epoch" or "10m, 1 epoch"',
+        on_resume="free",
     )
     keep_last: int = setting(3, "number of newest checkpoints to keep", on_resume="free", ge=1)
     keep_best: int = setting(

@@ -119,7 +119,7 @@ class Config(outlast.SupervisedConfig):
     )
     save_every: str = setting(
         "auto",
-        'save interval: auto, or for example "10m", "500 steps" or "10m, 1 epoch"; a number alone is epochs',
+        'save interval: auto, every step, or for example "10m", "500 steps" or "10m, 1 epoch"; a number alone: epochs',
         on_resume="free",
         flags=("--checkpoint-every",),
         aliases=("checkpoint_every",),
