@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests import processes
+from tests import messages, processes
 
 import outlast
 from outlast.config.units import parse_interval
@@ -70,7 +70,7 @@ def test_kill_9_costs_the_step_that_ran(tmp_path: Path) -> None:
         assert code == -signal.SIGKILL, told
     code, told = attempt(tmp_path, "cut")
     assert code == 0
-    assert "killed after step 22; its state was left whole" in told
+    messages.said(told, "run/killed-after-a-step", step=22)
     assert final(tmp_path / "cut") == final(tmp_path / "twin")
     assert not (tmp_path / "cut/r/slots").exists()
 
@@ -108,7 +108,7 @@ def test_an_exception_costs_no_step_that_was_done(tmp_path: Path) -> None:
     assert small(tmp_path, 9) == [6, 7, 8, 9]
 
 
-def test_a_slot_in_pieces_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slot_in_pieces_is_not_used(tmp_path: Path) -> None:
     slots = killed_after(tmp_path, 5)
     manifests = {json.loads(path.read_text())["step"]: path for path in slots.glob("*/MANIFEST.json")}
     path = manifests[5].parent / "model.safetensors"
@@ -117,8 +117,7 @@ def test_a_slot_in_pieces_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixt
     path.write_bytes(data)
     assert small(tmp_path, 9) == [5, 6, 7, 8, 9]
     told = [json.loads(each.read_text())["told"] for each in sorted((tmp_path / "r/attempts").glob("*[0-9].json"))]
-    assert "step 5 was not on the disk yet when the machine stopped" in str(told[-1])
-    assert "goes on from step 4" in str(told[-1])
+    messages.said("\n".join(told[-1]), "run/slot-in-pieces", step=5, before=4)
 
 
 def test_what_a_checkpoint_has_overtaken_is_deleted(tmp_path: Path) -> None:
@@ -156,11 +155,11 @@ def test_a_slot_that_cannot_be_written_ends_slots_and_not_training(
     (record,) = (tmp_path / "r/attempts").glob("*[0-9].json")
     told = [sentence for sentence in json.loads(record.read_text())["told"] if "of every step" in sentence]
     assert len(told) == 1
-    assert "No space left" in told[0]
+    messages.said(told[0], "run/slot-not-written", step=1)
 
 
 def test_it_is_for_one_process_beside_training(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="and background=False"):
+    with messages.raises(UsageError, "run/every-step-without-background"):
         small(tmp_path, 3, background=False)
 
 
