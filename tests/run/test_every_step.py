@@ -56,6 +56,13 @@ def final(folder: Path) -> dict[str, bytes]:
     return {**held, "journal": place.journal.read_bytes(), "step": newest.name.encode()}
 
 
+def told(folder: Path) -> list[str]:
+    """What the last attempt told its user."""
+    last = max((folder / "r/attempts").glob("*[0-9].json"))
+    sentences: list[str] = json.loads(last.read_text())["told"]
+    return sentences
+
+
 def attempt(tmp_path: Path, folder: str, die_at: int = 0, save: str = "every step") -> tuple[int, str]:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -66,11 +73,11 @@ def attempt(tmp_path: Path, folder: str, die_at: int = 0, save: str = "every ste
 def test_kill_9_costs_the_step_that_ran(tmp_path: Path) -> None:
     assert attempt(tmp_path, "twin", save="never")[0] == 0
     for die_at in (5, 6, 23):
-        code, told = attempt(tmp_path, "cut", die_at)
-        assert code == -signal.SIGKILL, told
-    code, told = attempt(tmp_path, "cut")
-    assert code == 0
-    messages.said(told, "run/killed-after-a-step", step=22)
+        code, shown = attempt(tmp_path, "cut", die_at)
+        assert code == -signal.SIGKILL, shown
+    code, shown = attempt(tmp_path, "cut")
+    assert code == 0, shown
+    messages.said(told(tmp_path / "cut"), "run/killed-after-a-step", step=22)
     assert final(tmp_path / "cut") == final(tmp_path / "twin")
     assert not (tmp_path / "cut/r/slots").exists()
 
@@ -116,8 +123,7 @@ def test_a_slot_in_pieces_is_not_used(tmp_path: Path) -> None:
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     assert small(tmp_path, 9) == [5, 6, 7, 8, 9]
-    told = [json.loads(each.read_text())["told"] for each in sorted((tmp_path / "r/attempts").glob("*[0-9].json"))]
-    messages.said("\n".join(told[-1]), "run/slot-in-pieces", step=5, before=4)
+    messages.said(told(tmp_path), "run/slot-in-pieces", step=5, before=4)
 
 
 def test_what_a_checkpoint_has_overtaken_is_deleted(tmp_path: Path) -> None:
@@ -152,10 +158,8 @@ def test_a_slot_that_cannot_be_written_ends_slots_and_not_training(
 
     monkeypatch.setattr(durable, "overwrite_file", full)
     assert small(tmp_path, 5) == [1, 2, 3, 4, 5]
-    (record,) = (tmp_path / "r/attempts").glob("*[0-9].json")
-    told = [sentence for sentence in json.loads(record.read_text())["told"] if "of every step" in sentence]
-    assert len(told) == 1
-    messages.said(told[0], "run/slot-not-written", step=1)
+    messages.said(told(tmp_path), "run/slot-not-written", step=1)
+    assert messages.times_said(told(tmp_path), "run/slot-not-written", step=1) == 1
 
 
 def test_it_is_for_one_process_beside_training(tmp_path: Path) -> None:
