@@ -47,7 +47,7 @@ class SaveSchedule:
 
     def give_up_each_step(self) -> None:
         """Save when the rest of the policy says so, and leave no steps in slots any more."""
-        self._policy = dataclasses.replace(self._policy, each_step=False)
+        self._policy = self._policy._replace(each_step=False)
 
     def save_by_time(self, seconds: float) -> None:
         """Save when the last save is so long ago, besides what the policy says; call it before `begin`."""
