@@ -14,7 +14,7 @@ from tests import messages, processes
 
 import outlast
 from outlast.config.units import parse_interval
-from outlast.errors import UsageError
+from outlast.errors import SaveFailed, UsageError
 from outlast.folder import durable
 from outlast.folder.layout import RunFolder
 
@@ -124,6 +124,30 @@ def test_a_slot_in_pieces_is_not_used(tmp_path: Path) -> None:
     path.write_bytes(data)
     assert small(tmp_path, 9) == [5, 6, 7, 8, 9]
     messages.said(told(tmp_path), "run/slot-in-pieces", step=5, before=4)
+
+
+def test_a_slot_that_cannot_be_saved_waits_for_the_next_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = killed_after(tmp_path, 5)
+
+    def refused(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched, messages.raises(SaveFailed, "run/slot-not-adopted", step=5):
+        patched.setattr(durable, "move", refused)
+        small(tmp_path, 9)
+    assert len(list(slots.glob("*/MANIFEST.json"))) == 2
+    assert small(tmp_path, 9) == [6, 7, 8, 9]
+
+
+def test_a_checkpoint_that_cannot_be_read_gives_its_place_to_a_slot(tmp_path: Path) -> None:
+    killed_after(tmp_path, 5)
+    damaged = tmp_path / "r/checkpoints/step-00000005"
+    damaged.mkdir()
+    (damaged / "MANIFEST.json").write_text("{")
+    assert small(tmp_path, 9) == [6, 7, 8, 9]
+    assert (tmp_path / "r/set-aside/step-00000005-1/MANIFEST.json").read_text() == "{"
 
 
 def test_what_a_checkpoint_has_overtaken_is_deleted(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from outlast.checkpoint.history import History, Identity
 from outlast.checkpoint.manifest import Checkpoint, make_manifest, read_manifest
 from outlast.checkpoint.reading import verify
 from outlast.checkpoint.snapshot import Snapshot
-from outlast.errors import CorruptCheckpoint, OutlastError
+from outlast.errors import CorruptCheckpoint, OutlastError, SaveFailed
 from outlast.folder import durable, plain
 from outlast.folder.layout import MANIFEST, STATE, TENSORS, RunFolder
 
@@ -73,7 +73,7 @@ class Slots:
             A sentence for the user; None if there is nothing to say.
 
         Raises:
-            OSError: it could not be made durable. Everything is as before.
+            SaveFailed: it could not be made durable. The slots are as before.
         """
         if plain.kind_of(self._folder.slots) is None:
             return None
@@ -91,7 +91,14 @@ class Slots:
                     f"the run goes on from {before}, which was saved."
                 )
                 continue
-            self._keep(slot)
+            try:
+                self._keep(slot)
+            except OSError as error:
+                raise SaveFailed(
+                    f"The attempt before was killed after step {slot.step}; its state was left whole in {slot.path} "
+                    f"and could not be saved: {error.strerror or error}. Free disk space or check the folder's "
+                    "permissions, and start again."
+                ) from error
             told = f"The attempt before was killed after step {slot.step}; its state was left whole, and is saved now."
             break
         self.clear()
@@ -114,7 +121,9 @@ class Slots:
     def _keep(self, slot: Checkpoint) -> None:
         target = self._folder.checkpoint(slot.step)
         durable.make_folder(self._folder.checkpoints)
-        durable.remove_any(target)  # without a manifest; else the slot would be older than the newest checkpoint
+        if plain.kind_of(target / MANIFEST):  # one that cannot be read; else the slot would be no newer than it
+            newest.set_aside(self._folder, target)
+        durable.remove_any(target)
         if plain.kind_of(self._folder.journal) == "file":
             durable.sync_file(self._folder.journal)
         durable.sync_file(slot.path)
