@@ -8,7 +8,7 @@ machine, its disk, the size of the state and what training leaves of the cores; 
 from __future__ import annotations
 
 import collections
-import statistics
+from collections.abc import Iterable
 
 _SAMPLES = 3
 """Saves of a kind that are measured before their median is compared, and undisturbed steps before a step is known."""
@@ -53,7 +53,7 @@ class Manner:
         disturbed = self.forget()
         if len(self._steps) < _SAMPLES:
             return
-        slower = sum(disturbed) - len(disturbed) * statistics.median(self._steps)
+        slower = sum(disturbed) - len(disturbed) * _median(self._steps)
         self._costs[waited].append(held + slower)
         if not waited:
             self._durable_after = durable_after
@@ -69,11 +69,11 @@ class Manner:
         beside, waiting = self._costs[False], self._costs[True]
         if len(beside) < _SAMPLES:
             return False
-        cost = statistics.median(beside)
+        cost = _median(beside)
         # A save that training waits for shares the cores with nobody. That makes it twice as fast at the most, if
         # each of the two had its half; where even that would cost more, it is not tried.
         worth_trying = self._durable_after / 2 < cost
-        better = bool(waiting) and statistics.median(waiting) < cost
+        better = bool(waiting) and _median(waiting) < cost
         if not waiting and worth_trying:
             self._since = 0
             return True
@@ -81,3 +81,9 @@ class Manner:
             self._since = 0
             return not better
         return better
+
+
+def _median(values: Iterable[float]) -> float:
+    """The middle one, of two the larger. Without the statistics module, because a start would pay for its import."""
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
