@@ -2,13 +2,15 @@
 trained on.
 
     python -m benchmarks.sign accuracy [--networks NAME ...] [--seeds N] [--set KEY=VALUE ...] [--work FOLDER]
-    python -m benchmarks.sign augmentation [--set KEY=VALUE ...] [--work FOLDER]
+    python -m benchmarks.sign judge [--candidates NAME ...] [--set KEY=VALUE ...] [--work FOLDER]
     python -m benchmarks.sign speed [--pairs N] [--epochs N] [--data FOLDER]
 
 Data: ../shared/data/asl_traduttore with its split. The learning rate of each network is chosen by validation, with the
 same tries for all (seed 0); then each is trained with --seeds seeds. Rate and epoch are chosen by the validation loss:
-validation accuracy is soon the same for all. The test is read when everything has been trained. Every training is an
-outlast run below --work, so the same command continues after any end. Writes benchmarks/results/sign-*.json.
+validation accuracy is soon the same for all. The test is read when everything has been trained. `judge` does not read
+it: it compares values of part_conv by the loss on validation clips that are changed as by another signer. Every
+training is an outlast run below --work, so the same command continues after any end. Writes
+benchmarks/results/sign-*.json.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sign.measures import CPU, VALIDATED, harder, reached
-from benchmarks.sign.tasks import AUGMENTATIONS, CONTENDERS, RATES
+from benchmarks.sign.measures import CPU, judged, reached
+from benchmarks.sign.tasks import CANDIDATES, CONTENDERS, RATES
 from rich.console import Console
 from rich.table import Table
 
@@ -43,6 +45,7 @@ from outlast_recipes.sign.training import MODES
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data/asl_traduttore"
 MONITOR: Monitor = "val_loss"
+PARTS = ("best", "ema")
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
@@ -77,27 +80,31 @@ def trained(name: str, rate: str, seed: int, flags: dict[str, Any], work: Path) 
     }
     result.parent.mkdir(parents=True, exist_ok=True)
     result.write_text(json.dumps(facts))
+    print(f"{run_id}: {MONITOR} {facts['monitored']:.4f}, epoch {facts['epoch']} of {facts['epochs']}", flush=True)
     return facts
 
 
-def best_of(facts: dict[str, Any], work: Path) -> tuple[SignNetwork, SignData]:
-    """A trained network with the weights that were best on validation, and its data."""
+def weights_of(facts: dict[str, Any], work: Path, part: str) -> tuple[SignNetwork, SignData]:
+    """A trained network with the weights that were best on validation (best) or those of the last epoch, averaged
+    (ema), and its data."""
     saved = outlast.open_saved(facts["run"], root=work / "runs")
     data = load_data(saved.config)
     network = CONTENDERS[facts["network"]].build(saved.config, data)
-    network.load_state_dict(saved.part("best"))
+    network.load_state_dict(saved.part(part))
     return network.eval(), data
 
 
-def tested(facts: dict[str, Any], work: Path) -> dict[str, Any]:
+def tested(facts: dict[str, Any], work: Path, part: str) -> dict[str, Any]:
     """The figures of a trained network on the test clips."""
-    network, data = best_of(facts, work)
+    network, data = weights_of(facts, work, part)
     validation = metrics(outputs_of(network, data.parts["val"], CPU), "val_")
     test = reached(network, data.parts["test"])
-    return facts | {name: validation[name] for name in ("val_gloss_top1", "val_loss")} | test
+    return facts | {"weights": part} | {name: validation[name] for name in ("val_gloss_top1", "val_loss")} | test
 
 
-def accuracy(names: list[str], seeds: int, rates: list[str], flags: dict[str, Any], work: Path) -> None:
+def accuracy(
+    names: list[str], seeds: int, rates: list[str], flags: dict[str, Any], work: Path, part: str = "best"
+) -> None:
     """Train everything, one seed of all networks after the other, then read the test."""
     chosen = {}
     for name in names:
@@ -105,32 +112,35 @@ def accuracy(names: list[str], seeds: int, rates: list[str], flags: dict[str, An
         better = {"max": max, "min": min}[MODES[MONITOR]]
         chosen[name] = better(tries, key=lambda facts: facts["monitored"])["rate"]
         print(
-            f"{name}: {chosen[name]} by {MONITOR}, of", *(f"{each['rate']}: {each['monitored']:.4f}" for each in tries)
+            f"{name}: {chosen[name]} by {MONITOR}, of",
+            *(f"{each['rate']}: {each['monitored']:.4f}" for each in tries),
+            flush=True,
         )
     facts = [trained(name, chosen[name], seed, flags, work) for seed in range(seeds) for name in names]
     rows: list[dict[str, Any]] = []
     RESULTS.mkdir(exist_ok=True)
     for each in facts:
-        rows.append(tested(each, work))
+        rows.append(tested(each, work, part))
         (RESULTS / "sign-accuracy.json").write_text(json.dumps(rows, indent=1) + "\n")
     show(rows)
 
 
-def augmentation(rates: list[str], flags: dict[str, Any], work: Path) -> None:
-    """Validation losses of part_conv with each augmentation of `tasks.AUGMENTATIONS`. The test is not read."""
-    table = Table("augmentation", "rate", *VALIDATED, "mean loss")
+def judge(names: list[str], rates: list[str], flags: dict[str, Any], work: Path) -> None:
+    """What part_conv loses on changed validation clips, with each of `tasks.CANDIDATES`. The test is not read."""
     rows = []
-    for (name, own), rate in itertools.product(AUGMENTATIONS.items(), rates):
-        facts = trained("part_conv", rate, 0, flags | own, work)
-        network, data = best_of(facts, work)
-        found = harder(network, data.parts["val"])
-        rows.append({"augmentation": name, "rate": rate, **found})
-        mean = statistics.fmean(found[f"{each} loss"] for each in VALIDATED)
-        shown = (f"{found[each]:.1%}, {found[f'{each} loss']:.3f}" for each in VALIDATED)
-        table.add_row(name, rate, *shown, f"{mean:.4f}")
-        Console(width=180).print(table)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "sign-augmentation.json").write_text(json.dumps(rows, indent=1) + "\n")
+    for name, rate in itertools.product(names, rates):
+        facts = trained("part_conv", rate, 0, flags | CANDIDATES[name], work)
+        for part in PARTS:
+            network, data = weights_of(facts, work, part)
+            found = judged(network, data.parts["val"])
+            rows.append({"candidate": name, "rate": rate, "weights": part, "sets": found})
+            table = Table("candidate", "rate", "weights", *found)
+            for row in rows:
+                shown = (f"{each['loss']:.3f} {each['gloss_top1']:.1%}" for each in row["sets"].values())
+                table.add_row(row["candidate"], row["rate"], row["weights"], *shown)
+            (RESULTS / "sign-judge.json").write_text(json.dumps(rows, indent=1) + "\n")
+        Console(width=180).print(table)
 
 
 COLUMNS = ("val_gloss_top1", "gloss_top1", "gloss_top5", "category", "hidden left", "hidden right")
@@ -163,8 +173,12 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("accuracy", "augmentation", "speed"))
+    parser.add_argument("what", choices=("accuracy", "judge", "speed"))
     parser.add_argument("--networks", nargs="+", choices=tuple(CONTENDERS), default=[*CONTENDERS])
+    parser.add_argument("--candidates", nargs="+", choices=tuple(CANDIDATES), default=[*CANDIDATES], help="of judge")
+    parser.add_argument(
+        "--weights", choices=PARTS, default="best", help="of the epoch with the best validation, or of the last one"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rates", nargs="+", default=[*RATES], help="learning rates that are tried")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the clips")
@@ -184,10 +198,10 @@ def main() -> None:
         speed.main(values.data, RESULTS, values.pairs, values.epochs)
         return
     flags = {"data_root": str(values.data)} | dict(word.split("=", 1) for word in values.set)
-    if values.what == "augmentation":
-        augmentation(values.rates, flags, values.work)
+    if values.what == "judge":
+        judge(values.candidates, values.rates, flags, values.work)
     else:
-        accuracy(values.networks, values.seeds, values.rates, flags, values.work)
+        accuracy(values.networks, values.seeds, values.rates, flags, values.work, values.weights)
 
 
 if __name__ == "__main__":

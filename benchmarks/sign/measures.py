@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,10 +20,28 @@ from outlast_recipes.sign.network import SignNetwork
 from outlast_recipes.sign.parts import ClipSubset, Views
 
 CPU = torch.device("cpu")
-VALIDATED = ("plain", "left hidden", "right hidden", "changed", "changed again")
-STRONG = Strength(
-    rotate=20, squeeze=0.3, perspective=0.2, arms=12, limbs=0, trunk=0, warp=0.5, crop=0.2, noise=0.01, occlude=0
-)
+OFF = Strength(**{field.name: () if field.name == "handed" else 0 for field in dataclasses.fields(Strength)})
+CAMERA = dataclasses.replace(OFF, rotate=20, squeeze=0.3, perspective=0.2, arms=12, warp=0.5, crop=0.2, noise=0.01)
+JUDGED = {
+    "camera": CAMERA,
+    "shoulders": dataclasses.replace(OFF, shoulders=0.3),
+    "reach": dataclasses.replace(OFF, reach=0.4),
+    "fingers": dataclasses.replace(OFF, fingers=30),
+    "timing": dataclasses.replace(OFF, timing=1),
+    "another": dataclasses.replace(
+        CAMERA,
+        warp=0.3,
+        crop=0.1,
+        limbs=0.25,
+        trunk=0.25,
+        timing=1,
+        fingers=30,
+        reach=0.35,
+        shoulders=0.25,
+    ),
+}
+"""Views that are stronger than those that are trained on: one change each, and all as of another signer."""
+ROUNDS = 3  # views of each clip
 COMPARED = 64  # clips that are compared alone and padded
 
 
@@ -53,16 +72,17 @@ class HiddenHand:
 
 
 class Changed:
-    """Clips of a signer who moves otherwise: views that are stronger than any that are trained on, the same each time.
+    """Views of clips, the same each time.
 
     Args:
         clips: the clips.
+        strength: how far they are from their clips.
         number: another one gives other views.
     """
 
-    def __init__(self, clips: ClipSubset, number: int) -> None:
+    def __init__(self, clips: ClipSubset, strength: Strength, number: int) -> None:
         self.clips, self.number = clips, number
-        self.views = Views(clips, STRONG, seed=20)
+        self.views = Views(clips, strength, seed=20)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -72,19 +92,21 @@ class Changed:
             yield self.views(self.clips.raw(self.clips.numbers[start : start + size]), self.number, CPU)
 
 
-def harder(network: SignNetwork, validation: ClipSubset) -> dict[str, float]:
-    """Accuracy and loss of validation clips as they are, with a hand hidden, and changed as by another signer."""
-    sets: dict[str, Clips] = {
-        "plain": validation,
-        "left hidden": HiddenHand(validation, LEFT),
-        "right hidden": HiddenHand(validation, RIGHT),
-        "changed": Changed(validation, 1),
-        "changed again": Changed(validation, 2),
+def judged(network: SignNetwork, validation: ClipSubset) -> dict[str, dict[str, float]]:
+    """Loss and accuracy of validation clips as they are, with a hand hidden, and in each kind of `JUDGED`."""
+    sets: dict[str, list[Clips]] = {
+        "plain": [validation],
+        "hand hidden": [HiddenHand(validation, LEFT), HiddenHand(validation, RIGHT)],
+        **{
+            name: [Changed(validation, strength, number) for number in range(ROUNDS)]
+            for name, strength in JUDGED.items()
+        },
     }
-    found = {name: metrics(outputs_of(network, sets[name], CPU)) for name in VALIDATED}
-    return {name: each["gloss_top1"] for name, each in found.items()} | {
-        f"{name} loss": each["loss"] for name, each in found.items()
-    }
+    found = {}
+    for name, clips in sets.items():
+        each = [metrics(outputs_of(network, some, CPU)) for some in clips]
+        found[name] = {key: statistics.fmean(one[key] for one in each) for key in ("loss", "gloss_top1")}
+    return found
 
 
 def reached(network: SignNetwork, test: Clips) -> dict[str, Any]:

@@ -24,6 +24,10 @@ NO_AUGMENTATION = {
         "drop_frames",
         "noise",
         "occlude",
+        "timing",
+        "shoulders",
+        "reach",
+        "fingers",
     )
 }
 ORIGINAL = {
@@ -94,12 +98,16 @@ _LESS = {
     "augment.arms": "4",
     "augment.noise": "0.005",
 }
+ANOTHER = {"augment.timing": "0.7", "augment.shoulders": "0.2", "augment.reach": "0.25", "augment.fingers": "20"}
 _SHORT = {"augment.occlude": "0.3", "augment.occlude_span": "0.6"}
-AUGMENTATIONS: dict[str, dict[str, Any]] = {
+CANDIDATES: dict[str, dict[str, Any]] = {
     "default": {},
     "less space, less hidden": {**_LESS, **_SHORT},
     "less space": _LESS,
     "no limbs": {"augment.limbs": "0"},
     "no trunk": {"augment.trunk": "0"},
+    "another signer": ANOTHER,
+    "half the width": {"network.width": "128"},
+    "half the width, another signer": {"network.width": "128", **ANOTHER},
 }
-"""Augmentations of part_conv that are compared on validation clips."""
+"""Values of part_conv that are compared on validation clips."""

@@ -113,9 +113,14 @@ def half_precision(device: torch.device, *, wanted: bool) -> tuple[torch.dtype, 
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies matrices in bfloat16 faster than in float32: every GPU with it, and CPUs with
-    AVX512-BF16 or AMX, as far as torch says (2.10 and later)."""
+    """Whether a device multiplies matrices in bfloat16 faster than in float32: every GPU with it, and CPUs with AMX, or
+    with AVX512-BF16 that are not Intel's, as far as torch says (2.10 and later).
+
+    Intel's AVX512-BF16 without AMX reached 69 GFLOPS in bfloat16 where float32 reached 88 (Xeon, torch 2.13).
+    """
     if device.type != "cpu":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    if found.get("amx_bf16"):
+        return True
+    return bool(found.get("avx512_bf16")) and "intel" not in str(found.get("cpu_name", "")).lower()

@@ -59,6 +59,10 @@ class Strength:
         noise: standard deviation, in heights of the frame.
         occlude: chance of a hand, the face or the finger tips being hidden for a while.
         occlude_span: largest share of a clip for which they are hidden.
+        timing: how far the course in time may bend; 1: from its square root to its square.
+        shoulders: share by which the width of the shoulders may change.
+        reach: how far each hand may be from where it was, in widths of the shoulders, to each side and up and down.
+        fingers: degrees at the joints of fingers and at the wrists.
         mirror: chance of left and right being exchanged.
         handed: glosses that are never mirrored.
     """
@@ -75,6 +79,10 @@ class Strength:
     noise: float = 0.01
     occlude: float = 0.7
     occlude_span: float = 0.9
+    timing: float = 0.7
+    shoulders: float = 0.2
+    reach: float = 0.25
+    fingers: float = 20.0
     mirror: float = 0.0
     handed: Collection[int] = ()
 
@@ -195,10 +203,14 @@ def in_space(
 
 def _linear(strength: Strength, chance: Chance) -> Tensor:
     """(B, 2, 2): a rotation and a squeeze for each clip."""
-    angle = math.radians(strength.rotate) * (2 * chance.take()[:, 0] - 1)
-    cos, sin = angle.cos(), angle.sin()
-    turn = torch.stack([cos, -sin, sin, cos], -1).view(-1, 2, 2)
+    turn = turned(math.radians(strength.rotate) * (2 * chance.take()[:, 0] - 1))
     return turn * (1 + strength.squeeze * (2 * chance.take(2) - 1))[:, None]
+
+
+def turned(angles: Tensor) -> Tensor:
+    """(...) radians -> (..., 2, 2) matrices that rotate points that are rows."""
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
 
 
 def _arms(points: Tensor, seen: Tensor, most: float, chance: Chance) -> Tensor:
@@ -210,9 +222,7 @@ def _arms(points: Tensor, seen: Tensor, most: float, chance: Chance) -> Tensor:
     for side, (shoulder, elbow, follows) in enumerate(_ARMS):
         forearm = tuple(point for point in follows if point != elbow)
         for number, (pivot, moved) in enumerate(((shoulder, follows), (elbow, forearm))):
-            angle = angles[:, 2 * side + number]
-            cos, sin = angle.cos(), angle.sin()
-            turn = torch.stack([cos, -sin, sin, cos], -1).view(-1, 2, 2)
+            turn = turned(angles[:, 2 * side + number])
             centre = points[:, :, [pivot]]
             at = list(moved)
             rotated = torch.einsum("btvi,bij->btvj", points[:, :, at] - centre, turn) + centre

@@ -65,7 +65,13 @@ def build(config: Network, category_of: Sequence[int], categories: int) -> SignN
             seen=config.seen,
             dropout=dropout,
         )
-    return PartConvFormer(head(2 * config.width), width=config.width, dropout=dropout, drop_path=config.drop_path)
+    return PartConvFormer(
+        head(2 * config.width),
+        width=config.width,
+        dropout=dropout,
+        drop_path=config.drop_path,
+        shapes=config.shapes,
+    )
 
 
 def optimizer_of(config: SignConfig, network: nn.Module) -> torch.optim.Optimizer:

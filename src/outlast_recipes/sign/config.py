@@ -73,6 +73,10 @@ class Network(Section):
     pooling: Literal["mean", "max", "cls"] = setting("mean", "pooling of transformer over time")
     seen: bool = setting(default=True, help="whether transformer reads which keypoints were seen")
     drop_path: float = setting(0.1, "drop-path rate of part_conv", ge=0, lt=1)
+    shapes: bool = setting(
+        default=True,
+        help="whether part_conv reads directions and angles of bones, and hands in the frame of the palm",
+    )
     hidden1: int = setting(256, "units of the first GRU of iv3_gru", flags=("--hidden1",), ge=1)
     hidden2: int = setting(256, "units of the second GRU of iv3_gru", flags=("--hidden2",), ge=1)
     bidirectional: bool = setting(default=True, help="whether the GRUs of iv3_gru read in both directions")
@@ -98,6 +102,12 @@ class Augment(Section):
     noise: float = setting(0.01, "standard deviation of the noise, as a share of the picture's height", ge=0)
     occlude: float = setting(0.7, "probability of hiding a hand, the face or finger tips for a time", ge=0, le=1)
     occlude_span: float = setting(0.9, "maximum share of a clip for which they are hidden", ge=0.2, le=1)
+    timing: float = setting(
+        0.7, "how far the course of a sign in time may bend, 1: from its square root to its square", ge=0, lt=2
+    )
+    shoulders: float = setting(0.2, "maximum change of the width of the shoulders, as a share", ge=0, lt=1)
+    reach: float = setting(0.25, "how far each hand may be elsewhere, in widths of the shoulders", ge=0)
+    fingers: float = setting(20.0, "maximum rotation at the joints of fingers and at the wrists, in degrees", ge=0)
     mirror: float = setting(0.0, "probability of mirroring left and right", ge=0, le=1)
     handed: tuple[int, ...] = setting((), "glosses that are never mirrored, as numbers")
 
@@ -121,7 +131,7 @@ class SignConfig(outlast.SupervisedConfig):
     learning_rate: float = setting(1e-3, "peak learning rate", flags=("--lr",), aliases=("lr",), ge=0)
     mixed_precision: bool = setting(
         default=False,
-        help="train in bfloat16, or in float16 with loss scaling; on a CPU only with AVX512-BF16 or AMX",
+        help="train in bfloat16, or in float16 with loss scaling; on a CPU only where bfloat16 is faster",
         flags=("--amp",),
     )
     optimizer: Literal["adamw", "adam"] = setting("adamw", "optimizer: AdamW, or Adam as the original's")

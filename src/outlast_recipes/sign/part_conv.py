@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from outlast_recipes.common.dropout import Dropout
 from outlast_recipes.sign.batch import FACE, LEFT, POSE, RIGHT
+from outlast_recipes.sign.bones import OF_HAND, OF_POSE, bends, directions, in_palm
 from outlast_recipes.sign.heads import Head
 from outlast_recipes.sign.layers import AttentionPooling, DropPath, EncoderLayer, inside, masked, mean_over_time
 from outlast_recipes.sign.network import SignNetwork
@@ -20,7 +21,6 @@ from outlast_recipes.sign.network import SignNetwork
 KERNELS = (11, 17)  # frames of the convolutions, before each attention layer
 CONVOLUTIONS = 3  # before each attention layer
 HEADS = 4
-POSE_PARENTS = (0, *(0,) * 10, 0, 0, 11, 12, 13, 14, 15, 16, 15, 16, 15, 16, 11, 12)
 VALUES = 9  # of a keypoint: place, place in its part, two velocities, seen
 
 
@@ -32,12 +32,17 @@ class PartConvFormer(SignNetwork):
         width: channels, shared equally by pose, left hand, right hand and face.
         dropout: rate.
         drop_path: rate of the deepest block.
+        shapes: whether directions of bones and angles between them are read, and hands in the frame of their palms.
     """
 
-    def __init__(self, head: Head, *, width: int = 256, dropout: float = 0.2, drop_path: float = 0.1) -> None:
+    def __init__(
+        self, head: Head, *, width: int = 256, dropout: float = 0.2, drop_path: float = 0.1, shapes: bool = True
+    ) -> None:
         super().__init__()
         own = width // 4
-        self.pose, self.hand, self.face = (PartEncoder(points, own) for points in (25, 21, 11))
+        self.pose = PartEncoder(OF_POSE, own, bones=OF_POSE if shapes else None)
+        self.hand = PartEncoder((0,) * 21, own, bones=OF_HAND if shapes else None, palm=shapes)
+        self.face = PartEncoder((0,) * 11, own)
         self.side = nn.Parameter(0.02 * torch.randn(2, own))
         self.before = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
         depth = len(KERNELS) * (CONVOLUTIONS + 1)
@@ -60,10 +65,10 @@ class PartConvFormer(SignNetwork):
         seen = seen & inside(lengths, seen.shape[1])[..., None]
         left = points[:, :, LEFT] * points.new_tensor([-1.0, 1.0])  # as if it were a right hand
         parts = [
-            self.pose(points[:, :, POSE], seen[:, :, POSE], POSE_PARENTS),
-            self.hand(left, seen[:, :, LEFT], (0,) * 21) + self.side[0],
-            self.hand(points[:, :, RIGHT], seen[:, :, RIGHT], (0,) * 21) + self.side[1],
-            self.face(points[:, :, FACE], seen[:, :, FACE], (0,) * 11),
+            self.pose(points[:, :, POSE], seen[:, :, POSE]),
+            self.hand(left, seen[:, :, LEFT]) + self.side[0],
+            self.hand(points[:, :, RIGHT], seen[:, :, RIGHT]) + self.side[1],
+            self.face(points[:, :, FACE], seen[:, :, FACE]),
         ]
         x = self.before(torch.cat(parts, 2))
         for block in self.blocks:
@@ -79,23 +84,36 @@ class PartEncoder(nn.Module):
     of its own.
 
     Args:
-        points: V.
+        parents: for each of V points, the one that its place is also given from.
         channels: C.
+        bones: for each point, where its bone begins; None: directions of bones and angles
+            between them are not read.
+        palm: whether the part is a hand that is also read in the frame of its palm.
     """
 
-    def __init__(self, points: int, channels: int) -> None:
+    def __init__(
+        self, parents: tuple[int, ...], channels: int, *, bones: tuple[int, ...] | None = None, palm: bool = False
+    ) -> None:
         super().__init__()
+        self.parents, self.bones, self.palm = parents, bones, palm
+        read = VALUES + (4 if bones else 0) + (2 if palm else 0)
         self.layers = nn.Sequential(
-            nn.Linear(points * VALUES, 2 * channels),
+            nn.Linear(len(parents) * read, 2 * channels),
             nn.LayerNorm(2 * channels),
             nn.GELU(),
             nn.Linear(2 * channels, channels),
         )
         self.missing = nn.Parameter(0.02 * torch.randn(channels))
 
-    def forward(self, points: Tensor, seen: Tensor, parents: tuple[int, ...]) -> Tensor:
-        """Points (B, T, V, 2), seen (B, T, V) and the parent of each point -> (B, T, C)."""
-        x = self.layers(values(points, seen, parents).flatten(2))
+    def forward(self, points: Tensor, seen: Tensor) -> Tensor:
+        """Points (B, T, V, 2) and seen (B, T, V) -> (B, T, C)."""
+        known = values(points, seen, self.parents)
+        if self.bones:
+            pointed = directions(points, seen, self.bones)
+            known = torch.cat([known, pointed, bends(pointed, self.bones)], -1)
+        if self.palm:
+            known = torch.cat([known, in_palm(known[..., 2:4], seen)], -1)
+        x = self.layers(known.flatten(2))
         return torch.where(seen.any(2, keepdim=True), x, self.missing.to(x.dtype))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from outlast_recipes.sign import augment
+from outlast_recipes.sign import augment, signers
 from outlast_recipes.sign.augment import Strength, resampled
 from outlast_recipes.sign.batch import Batch, FeatureBatch, KeypointBatch
 from outlast_recipes.sign.clips import Store
@@ -158,6 +158,7 @@ class Views:
             points = points + strength.noise * noise.to(device) / place.scale
         there, gloss = lengths.to(device), batch.gloss.to(device)
         points, seen = augment.in_space(points, seen, there, gloss, strength, chance.to(device))
+        points, seen = signers.of_another(points, seen, there, strength, names, self.seed, epoch)
         if not self.part.normalise:
             points = place.to_frame(points, seen)
         return dataclasses.replace(batch.to(device), points=points, seen=seen, lengths=there)

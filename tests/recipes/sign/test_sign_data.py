@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch.nn.functional import normalize
 
 import outlast
 from outlast_recipes.common.buckets import LengthBuckets, padding
-from outlast_recipes.sign import augment
+from outlast_recipes.sign import augment, signers
 from outlast_recipes.sign.augment import MIRROR, Strength
 from outlast_recipes.sign.batch import FACE, LEFT, RIGHT, FeatureBatch, KeypointBatch
 from outlast_recipes.sign.config import Data, Network, SignConfig
@@ -27,7 +28,7 @@ from tests.recipes import signs
 SHARE = re.compile(r"[\d.]+%")
 CPU = torch.device("cpu")
 NOTHING = Strength(
-    rotate=0, squeeze=0, perspective=0, arms=0, limbs=0, trunk=0, warp=0, crop=0, drop_frames=0, noise=0, occlude=0
+    **{field.name: 0.0 for field in dataclasses.fields(Strength) if field.name not in ("handed", "occlude_span")}
 )
 
 
@@ -244,6 +245,9 @@ def test_without_strength_a_view_is_the_clip(root: Path, tmp_path: Path) -> None
         ({"arms": 10.0}, 0.005),
         ({"limbs": 0.2}, 0.005),
         ({"trunk": 0.2}, 0.005),
+        ({"shoulders": 0.2}, 0.005),
+        ({"reach": 0.25}, 0.005),
+        ({"fingers": 20.0}, 0.002),
     ],
 )
 def test_each_change_of_space_is_bounded(root: Path, tmp_path: Path, change: dict[str, float], least: float) -> None:
@@ -273,6 +277,31 @@ def test_each_change_of_space_is_bounded(root: Path, tmp_path: Path, change: dic
             then, now = (view.points[:, :, point].norm(dim=-1)[before.seen[:, :, point]] for view in (before, after))
             assert 0.8 - 1e-4 < float((now / then).min()) < 0.95
             assert 1.05 < float((now / then).max()) < 1.2 + 1e-4
+    if "shoulders" in change:
+        assert not moved[:, :, [11, 12]].any()
+        then, now = (view.points[:, :, 23].norm(dim=-1)[before.seen[:, :, 23]] for view in (before, after))
+        assert 1 / 1.2 - 1e-4 < float((now / then).min()) < 0.95
+        assert 1.05 < float((now / then).max()) < 1 / 0.8 + 1e-4
+    if "reach" in change:
+        still = [point for point in range(25) if point not in range(15, 23)]
+        assert not moved[:, :, still].any()
+        for hand in ([15, *range(25, 46)], [16, *range(46, 67)]):
+            offsets = (after.points - before.points)[:, :, hand]
+            own = offsets[before.seen[:, :, hand]]
+            assert 0.1 < float(own.abs().max()) < 0.25 + 1e-4
+            row = offsets[3][before.seen[3][:, hand]]
+            torch.testing.assert_close(row, row[:1].expand_as(row), atol=1e-5, rtol=0)
+    if "fingers" in change:
+        assert not moved[:, :, [*range(26), 46, *range(67, 78)]].any(), "pose, wrists and face stay"
+        for hand in (25, 46):
+            for joint, end in ((0, 5), (5, 6), (6, 7), (7, 8), (18, 19)):
+                both = before.seen[:, :, hand + joint] & before.seen[:, :, hand + end]
+                then, now = (
+                    (view.points[:, :, hand + end] - view.points[:, :, hand + joint])[both] for view in (before, after)
+                )
+                torch.testing.assert_close(now.norm(dim=-1), then.norm(dim=-1), atol=1e-5, rtol=0)
+            turn = torch.nn.functional.cosine_similarity(then, now, dim=-1)
+            assert math.cos(math.radians(60.1)) < float(turn.min()) < 0.999
     if "rotate" in change:
         torch.testing.assert_close(after.points.norm(dim=-1), before.points.norm(dim=-1), atol=1e-5, rtol=0)
 
@@ -288,6 +317,28 @@ def test_time_is_warped_within_bounds_and_frames_are_dropped(root: Path, tmp_pat
     lost = 1 - dropped.seen.any(2).sum(1) / dropped.lengths
     assert 0.1 < float(lost.mean()) < 0.4
     assert float(lost.max()) < 0.8
+
+
+def test_the_course_in_time_bends_and_its_ends_stay(root: Path, tmp_path: Path) -> None:
+    frames = 21
+    clock = torch.linspace(0, 1, frames).view(1, frames, 1, 1).expand(40, frames, 78, 2)
+    seen, lengths = torch.ones(40, frames, 78).bool(), torch.full((40,), frames)
+    lengths[0] = 0
+    strength, names = dataclasses.replace(NOTHING, timing=1.0), [str(number) for number in range(40)]
+    points, there = signers.of_another(clock, seen, lengths, strength, names, 3, 1)
+    assert not points[0].any()
+    assert not there[0].any()
+    assert there[1:].all()
+    course = points[1:, :, 0, 0]
+    torch.testing.assert_close(course[:, 0], torch.zeros(39))
+    torch.testing.assert_close(course[:, -1], torch.ones(39))
+    assert (course.diff(dim=1) > 0).all(), "a clip never runs backwards"
+    assert 0.15 < float(course[:, 10].min()) < 0.4, "a half squared is a quarter"
+    assert 0.6 < float(course[:, 10].max()) < 0.8
+    again, _ = signers.of_another(clock[5:6], seen[5:6], lengths[5:6], strength, names[5:6], 3, 1)
+    assert torch.equal(again[0], points[5])
+    other, _ = signers.of_another(clock[5:6], seen[5:6], lengths[5:6], strength, names[5:6], 3, 2)
+    assert not torch.equal(other[0], points[5])
 
 
 def test_a_part_is_hidden_for_a_while(root: Path, tmp_path: Path) -> None:

@@ -222,6 +222,21 @@ def of_this_cpu(monkeypatch: pytest.MonkeyPatch, *, bfloat16: bool) -> None:
         monkeypatch.setattr(module, "has_bfloat16", lambda _: bfloat16)
 
 
+@pytest.mark.parametrize(
+    ("found", "fast"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, True),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, False),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "AMD EPYC"}, True),
+        ({"avx512_bf16": False, "cpu_name": "AMD EPYC"}, False),
+        ({}, False),
+    ],
+)
+def test_which_cpus_are_faster_in_bfloat16(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], fast: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert common.has_bfloat16(torch.device("cpu")) is fast
+
+
 @pytest.mark.parametrize("name", ["part_conv", "transformer", "iv3_gru"])
 def test_bfloat16_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     flags = {"network__name": name, "network__layers": 1, "network__hidden1": 8, "network__hidden2": 8}
