@@ -34,7 +34,8 @@ from outlast.folder.layout import MANIFEST, RunFolder
 from outlast.folder.lock import Lock
 from outlast.remote.fork import fork
 from outlast.remote.gather import bring_home
-from outlast.report import archive, read_run
+from outlast.report import read_run
+from outlast.report.archive import archive
 from outlast.report.curves import _ends
 from outlast.report.history import history
 from tests.folders import Walk, forge, seal, walk

@@ -22,7 +22,8 @@ from outlast.folder.attempt import AttemptRecord
 from outlast.folder.layout import RunFolder
 from outlast.folder.lock import Lock, holder
 from outlast.launch.records import all_launches
-from outlast.report import archive, read_run
+from outlast.report import read_run
+from outlast.report.archive import archive
 
 
 @pytest.fixture

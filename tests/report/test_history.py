@@ -13,8 +13,9 @@ import pytest
 from tests import messages
 
 import outlast
-from outlast.report import archive, draw_curves
+from outlast.report import draw_curves
 from outlast.report import history as module
+from outlast.report.archive import archive
 from outlast.report.history import history
 from outlast.tracking import CsvView, latest
 

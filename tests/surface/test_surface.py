@@ -119,6 +119,25 @@ def test_verbs_that_only_read_need_neither_numpy_nor_what_reads_configs() -> Non
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
+def test_a_training_imports_neither_pushes_nor_reports_nor_masked_arrays(tmp_path: Path) -> None:
+    code = (
+        "import sys; from outlast.cli import main; code = main(sys.argv[1:]); wanted = ('outlast.remote.push', "
+        "'outlast.remote.fork', 'outlast.report.archive', 'outlast.report.curves', 'outlast.recipe.stages', "
+        "'outlast.recipe.inputs', 'outlast.tracking.sinks.tracker', 'numpy.ma'); "
+        "print(code, [name for name in wanted if name in sys.modules])"
+    )
+    (tmp_path / "recipe.py").write_text(
+        "import numpy as np, outlast\n"
+        "def train(run, config):\n"
+        "    run.track(noise=np.random.default_rng(0))\n"
+        "    for step in run.steps(2): pass\n"
+        "recipe = outlast.Recipe(name='small', summary='nothing', Config=outlast.Config, train=train)\n"
+    )
+    command = [sys.executable, "-c", code, "train", str(tmp_path), "--save-every", "1 step"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "0 []", found
+
+
 def test_help_imports_less_than_twice_what_argparse_does() -> None:
     """Its time is what it imports; benchmarks/overhead.py measures that."""
 

@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="output file (default: RUN_outputs.zip)")
     values = parser.parse(argv)
-    from outlast.report import archive
+    from outlast.report.archive import archive
 
     place = RunFolder(run_of(values.run, values.checkpoint_dir))
     usual = f"{place.path.resolve().name}_outputs.zip"

@@ -13,8 +13,6 @@ from outlast.errors import UnknownName, UsageError
 from outlast.folder import layout, reading
 from outlast.folder.layout import RunFolder
 from outlast.recipe import prepare, recipe, registry
-from outlast.remote import carry
-from outlast.remote.address import open_remote
 from outlast.report.chain import chain_at, under_way
 from outlast.run.arguments import remote_address
 from outlast.terminal import say
@@ -48,6 +46,9 @@ def _bring_home(name: str, root: Path, remote: str | None) -> None:
     """Copy a run that is not on this machine from its remote, if the remote is known."""
     address = remote_address(remote)
     if address and "/" not in name and prepare.locate(name, root, detect().inputs) is None:
+        from outlast.remote import carry  # a run is seldom elsewhere
+        from outlast.remote.address import open_remote
+
         with contextlib.closing(open_remote(address, writes=False)) as there:
             for sentence in carry.pull(RunFolder(root / layout.check_run_id(name)), there):
                 say(sentence)

@@ -13,7 +13,6 @@ from outlast.folder.layout import RunFolder
 from outlast.recipe import belonging
 from outlast.recipe.prepare import PreparedRun, Request, locate, prepare
 from outlast.recipe.recipe import Recipe
-from outlast.recipe.stages import following, unfinished
 from outlast.report.chain import chain_at, chain_named, line, under_way
 from outlast.terminal import say
 
@@ -28,6 +27,8 @@ def train(recipe: Recipe, request: Request, one: Callable[[PreparedRun], int], *
         speaks: whether messages are printed.
     """
     recipe, request = _resumed(recipe, request)
+    from outlast.recipe.stages import unfinished  # here and below: most recipes have no stages
+
     if recipe.stage:
         return one(prepare(recipe, request))
     first = prepare(recipe, request)
@@ -54,6 +55,8 @@ def trained(recipe: Recipe, request: Request) -> list[PreparedRun]:
 
 def next_to_launch(recipe: Recipe, request: Request) -> PreparedRun:
     """The stage that the next session elsewhere trains: the named one, or else the first that is not finished here."""
+    from outlast.recipe.stages import following
+
     recipe, request = _resumed(recipe, request)
     return prepare(recipe, request) if recipe.stage else following(recipe, request)
 

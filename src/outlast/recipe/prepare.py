@@ -17,20 +17,17 @@ from outlast.errors import CorruptCheckpoint, ObjectMissing, RunNotFinished, Ses
 from outlast.folder import layout
 from outlast.folder.layout import RunFolder
 from outlast.folder.schemas import CONFIG
-from outlast.recipe import belonging, inputs
+from outlast.recipe import belonging
 from outlast.recipe.recipe import Recipe
 from outlast.recipe.registry import loaded
 from outlast.recipe.scratch import scratch
 from outlast.recipe.surroundings import surroundings
 from outlast.remote.address import open_remote
 from outlast.remote.attached import copies_of, stored_config
-from outlast.remote.fork import fork
-from outlast.remote.revision import PushedRun
 from outlast.run.arguments import remote_address
 from outlast.run.open import open_run
 from outlast.run.run import Run
 from outlast.tracking import Sink
-from outlast.tracking.sinks.tracker import tracker
 
 VARIABLES = {"checkpoint_dir": "OUTLAST_ROOT"}
 """Key of a config -> the environment variable that gives its value, where no file and no flag does."""
@@ -161,6 +158,8 @@ def _stored_there(run_id: str, address: str) -> dict[str, Any] | None:
         CorruptCheckpoint: what it holds is none.
         RemoteError: it does not answer, or refuses.
     """
+    from outlast.remote.revision import PushedRun  # here and below: what most starts need not import
+
     with contextlib.closing(open_remote(address, writes=False)) as remote, contextlib.suppress(ObjectMissing):
         return PushedRun(remote, run_id).place.read_record("config.json", CONFIG)
     return None
@@ -181,6 +180,8 @@ def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink
     if recipe.ranks:
         ranks.meet()
     if prepared.fork_of:
+        from outlast.remote.fork import fork
+
         source = prepared.fork_of
         (channel,) = ranks.connect(1)
         origin = RunFolder(source.path.parents[1])
@@ -210,7 +211,7 @@ def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink
                 grade=recipe.grade,
                 environment=prepared.environment,
                 progress=progress,
-                sinks=[*sinks, *(tracker(name) for name in config.sinks)],
+                sinks=[*sinks, *_trackers(config.sinks)],
                 deterministic=config.deterministic,
                 results=config.results_dir,
                 renamed=recipe.renamed,
@@ -221,12 +222,23 @@ def start(prepared: PreparedRun, *, progress: str = "auto", sinks: Sequence[Sink
             if words := belonging.remark(prepared.folder, recipe):
                 run.tell(words)
             if recipe.stage:
+                from outlast.recipe import inputs
+
                 inputs.train(run, config, recipe)
             elif recipe.train:
                 recipe.train(run, config)
     except RunNotFinished as ended:  # in a notebook; the caller gets the same exception as elsewhere
         raise SessionEnded(ended.reason) from None
     return run
+
+
+def _trackers(names: Sequence[str]) -> Sequence[Sink]:
+    """The sinks of trackers."""
+    if not names:
+        return ()
+    from outlast.tracking.sinks.tracker import tracker
+
+    return [tracker(name) for name in names]
 
 
 def locate(resume: str, root: Path, inputs: Iterable[Path] = ()) -> Path | None:

@@ -1,7 +1,30 @@
-"""Reports on run folders. They read files only, never a live run."""
+"""Reports on run folders. They read files only, never a live run.
 
-from outlast.report.archive import archive
-from outlast.report.curves import draw_curves
-from outlast.report.runs import RunInfo, list_runs, read_run
+The names are loaded when they are first used: a start of a training reads records of runs, and draws nothing.
+"""
 
-__all__ = ["RunInfo", "archive", "draw_curves", "list_runs", "read_run"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outlast.report.curves import draw_curves as draw_curves
+    from outlast.report.runs import RunInfo as RunInfo
+    from outlast.report.runs import list_runs as list_runs
+    from outlast.report.runs import read_run as read_run
+
+_HOMES = {
+    "RunInfo": "runs",
+    "draw_curves": "curves",
+    "list_runs": "runs",
+    "read_run": "runs",
+}
+
+__all__ = [*_HOMES]  # noqa: PLE0604 - the names are texts
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

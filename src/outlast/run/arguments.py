@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outlast.checkpoint import Retention
 from outlast.config.units import Interval, parse_interval, parse_seconds
@@ -24,11 +24,13 @@ from outlast.folder import layout
 from outlast.folder.layout import RunFolder
 from outlast.folder.records import LARGEST
 from outlast.remote.address import open_remote
-from outlast.remote.follow import Destination
 from outlast.terminal import number
 from outlast.tracking import Sink
 from outlast.tracking.progress import STYLES
 from outlast.tracking.sink import misspelt
+
+if TYPE_CHECKING:
+    from outlast.remote.follow import Destination
 
 VARIABLES = ("OUTLAST_RUN", "OUTLAST_ROOT", "OUTLAST_BUDGET", "OUTLAST_RESUME_FROM", "OUTLAST_REMOTE")
 """The lowest layer of open_run: what a job script says and the program does not."""
@@ -151,6 +153,8 @@ def _follow(address: Any, words: str, rate: Any) -> Destination | None:
     real = isinstance(rate, int | float) and not isinstance(rate, bool)
     if rate is not None and not (real and 0 < rate < math.inf):
         raise UsageError(f"open_run was given remote_rate={rate!r:.100}; expected MB a second, such as 20.")
+    from outlast.remote.follow import Destination  # most runs have no remote
+
     return Destination(open_remote(address), rate and rate * 1e6)
 
 

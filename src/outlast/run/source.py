@@ -8,7 +8,6 @@ from outlast.checkpoint import Checkpoint, CheckpointStore, read_manifest, verif
 from outlast.errors import CheckpointError, CorruptCheckpoint
 from outlast.folder import layout, reading
 from outlast.folder.layout import RunFolder
-from outlast.remote.fork import fork
 
 
 def copies(path: Path | None, folder: RunFolder) -> list[Path]:
@@ -40,6 +39,8 @@ def begin(path: Path | None, folder: RunFolder) -> str | None:
             f"{path} is not used: this run has its own step {own.step}, which did not begin from that path, and "
             "continues from it. To begin a run from that path, choose another name."
         )
+    from outlast.remote.fork import fork  # few runs begin from another one
+
     fork(source, checkpoint, folder)
     return f"begins from step {checkpoint.step} of {source.path}"
 

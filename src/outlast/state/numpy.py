@@ -88,7 +88,7 @@ def _take_apart(value: Any) -> Pieces | None:
     Raises:
         UnsupportedArray: the generator's bit generator is not one of NumPy's.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    if "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray):  # NumPy imports it when it is named
         if type(value) is not np.ma.MaskedArray:
             raise UnsupportedArray(f"it is {type_of(value, full=True)}; only plain masked arrays come back")
         mask = np.ma.getmask(value)
