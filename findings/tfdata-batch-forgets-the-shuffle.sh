@@ -4,7 +4,7 @@
 #
 # Guess:    tf.train.Checkpoint(iterator=it) brings a seeded pipeline back: the rest of its epoch, and
 #           the epochs that follow. tf.data is careful here: what it cannot save it refuses by name,
-#           and of 44 pipelines that were stopped within an epoch all gave the exact rest.
+#           and 40 pipelines that were stopped within an epoch gave the exact rest.
 # Happens:  how often a shuffle was started anew is in the state of its iterator. A stage that has taken
 #           the last element of its input drops the iterator, and saves "empty" in its place: batch,
 #           take, filter, flat_map, a second shuffle. After the restore that shuffle counts from the
