@@ -38,6 +38,9 @@ class NaiveStore:
     def look(self):
         pass
 
+    def adopt_slot(self):
+        return None
+
     def sweep(self):
         pass
 
