@@ -5,8 +5,9 @@ A script without a config needs only `units`. The rest, and pydantic with it, is
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from outlast import _lazy
 
 if TYPE_CHECKING:
     from outlast.config.filelayer import Origin as Origin
@@ -28,11 +29,8 @@ _SCHEMA = ("Config", "Leaf", "Section", "SupervisedConfig", "leaves", "setting")
 _LAYERS = ("Change", "Origin", "ResolvedConfig", "find_file", "flatten", "resolve")
 _WORDS = ("as_flag", "show")
 
-__all__ = [*_SCHEMA, *_LAYERS, *_WORDS]  # noqa: PLE0604 - the names are texts
+_HOMES = dict.fromkeys(_SCHEMA, "schema") | dict.fromkeys(_LAYERS, "layers") | dict.fromkeys(_WORDS, "words")
 
+__all__ = [*_HOMES]  # noqa: PLE0604 - the names are texts
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'outlast.config' has no attribute {name!r}")
-    home = "schema" if name in _SCHEMA else "words" if name in _WORDS else "layers"
-    return getattr(importlib.import_module(f"outlast.config.{home}"), name)
+__getattr__ = _lazy.names(__name__, _HOMES)

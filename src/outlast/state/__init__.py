@@ -8,8 +8,9 @@ The names are loaded when they are first used: `outlast run` writes checkpoints 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from outlast import _lazy
 
 if TYPE_CHECKING:
     from outlast.state.compare import Comparison as Comparison
@@ -58,8 +59,4 @@ _HOMES = {
 
 __all__ = [*_HOMES]  # noqa: PLE0604 - the names are texts
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = _lazy.names(__name__, _HOMES)
