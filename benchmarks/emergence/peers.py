@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import jax
@@ -81,7 +80,11 @@ def purejax(config: Config) -> Call:
         facts = jnp.concatenate([facts, path.chosen.astype(jnp.float32)], -1).reshape(-1, 6 + path.chosen.shape[-1])
         obs = path.obs.reshape(len(facts), -1)
         genes = jnp.zeros((len(facts), 0))
-        gradient = jax.grad(partial(ppo.loss_of, config=config), has_aux=True)
+
+        def loss_of(shared: Any, obs: Any, genes: Any, facts: Any) -> Any:
+            return ppo.loss_of(shared, obs, genes, ppo.weighted(facts), config)
+
+        gradient = jax.grad(loss_of, has_aux=True)
 
         def one_pass(carry: Any, key: Any) -> Any:
             at = jax.random.permutation(key, len(facts)).reshape(count, -1)

@@ -18,17 +18,19 @@ from pathlib import Path
 _COMPILERS = ("cc", "gcc", "clang")
 _OPTIONS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-w")
 _NOT = "not compiled"
+_HEADERS = Path(__file__).parent  # vectors.h
 _SECONDS = 300  # of compiling, on a machine with many other processes
 
 
-def library(source: Path) -> ctypes.CDLL | str:
+def library(source: Path, *folders: Path) -> ctypes.CDLL | str:
     """The compiled source, or in words why there is none.
 
     Args:
-        source: a C file that needs nothing beyond the C library.
+        source: a C file that links to nothing beyond the C library.
+        folders: where headers are that it includes, besides those beside this module.
     """
     if source not in _asked:
-        _asked[source] = _compiled(source)
+        _asked[source] = _compiled(source, *(f"-I{folder}" for folder in (_HEADERS, *folders)))
     return _asked[source][0]
 
 
@@ -36,20 +38,20 @@ _asked: dict[Path, tuple[ctypes.CDLL | str, str]] = {}
 """Source -> what was compiled, and a short form of all that decides its results."""
 
 
-def how(source: Path) -> str:
+def how(source: Path, *folders: Path) -> str:
     """How this source was compiled, as a short text: other bits of a result may follow from another one."""
-    library(source)
+    library(source, *folders)
     return _asked[source][1]
 
 
-def _compiled(source: Path) -> tuple[ctypes.CDLL | str, str]:
+def _compiled(source: Path, *headers: str) -> tuple[ctypes.CDLL | str, str]:
     if os.name != "posix":
         return "sources are compiled on Linux and macOS only", _NOT
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:
         return f"no C compiler was found ({', '.join(_COMPILERS)})", _NOT
     try:
-        key = _key(compiler, source)
+        key = _key(compiler, source, *headers)
         name = f"{source.stem}-{key}.so"
         with tempfile.TemporaryDirectory(prefix="outlast-") as work:
             folder = _cache()
@@ -60,7 +62,7 @@ def _compiled(source: Path) -> tuple[ctypes.CDLL | str, str]:
                 except OSError:
                     pass  # damaged: it is compiled again
             made = Path(work) / name
-            _called(compiler, *_OPTIONS, "-shared", str(source), "-o", str(made))
+            _called(compiler, *_OPTIONS, *headers, "-shared", str(source), "-o", str(made))
             found = ctypes.CDLL(str(made))
             if folder and kept:
                 _keep(made, kept)
@@ -70,12 +72,12 @@ def _compiled(source: Path) -> tuple[ctypes.CDLL | str, str]:
         return f"{compiler} did not compile {source.name}: {words[0]}", _NOT
 
 
-def _key(compiler: str, source: Path) -> str:
-    """Of all that decides what is compiled; the macros that the compiler sets tell its version and the processor."""
+def _key(compiler: str, source: Path, *headers: str) -> str:
+    """Of all that decides what is compiled: the source with its headers, without their places, and the macros that the
+    compiler sets, which tell its version and the processor."""
     macros = _called(compiler, *_OPTIONS, "-dM", "-E", "-x", "c", os.devnull)
-    told = hashlib.sha256(source.read_bytes())
-    told.update("\0".join((compiler, *_OPTIONS, macros)).encode())
-    return told.hexdigest()[:16]
+    whole = _called(compiler, *_OPTIONS, *headers, "-E", "-P", str(source))
+    return hashlib.sha256("\0".join((compiler, *_OPTIONS, macros, whole)).encode()).hexdigest()[:16]
 
 
 def _called(*command: str) -> str:

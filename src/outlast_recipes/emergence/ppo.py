@@ -7,6 +7,7 @@ front of an epoch, which ends after them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,13 +16,17 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from outlast_recipes.emergence import policy
+from outlast_recipes.emergence import compiled, policy
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.rollout import Trajectory
 from outlast_recipes.emergence.world import population_of
 
 EPSILON = 1e-5  # of Adam, as is usual with PPO
 
+
+ROWS = 512
+"""Slot-steps whose gradient is computed at a time on a CPU: what a network of this size makes of them stays in the
+cache of a core. With a whole minibatch, half of the time went to memory (docs/log.md)."""
 
 METRICS = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac")
 """Names of the logged metrics of a minibatch."""
@@ -41,7 +46,7 @@ class Sample(NamedTuple):
     Attributes:
         logp: f32, log-probability of the actions.
         advantage, returns: f32.
-        alive: f32, 1 for the living.
+        alive: f32, 1 for the living; after `weighted`, their share of the minibatch.
         population: f32.
         row: f32, row of the genome in the bank.
         action: f32[..., heads].
@@ -99,36 +104,39 @@ def explained_variance(values: Array, returns: Array, alive: Array) -> Array:
 def loss_of(
     shared: dict[str, Array], obs: Array, genes: Array, packed: Array, config: Config
 ) -> tuple[Array, dict[str, Array]]:
-    """PPO's loss of a minibatch of S slot-steps, a mean over the living, and METRICS.
+    """PPO's loss of S slot-steps, a sum of shares of their minibatch, and METRICS.
+
+    The sum over all slot-steps of a minibatch is its mean over the living.
 
     Args:
         shared: layers.
         obs: observations f32[S, D].
         genes: f32[S, G], genomes of the agents that acted.
-        packed: f32[S, 6 + heads], see `pack`.
+        packed: f32[S, 6 + heads], see `weighted`.
         config: all values.
     """
     train, sample = config.train, unpack(packed)
-    total = jnp.maximum(sample.alive.sum(), 1)
 
     def mean(each: Array) -> Array:
-        return (each * sample.alive).sum() / total
+        return (each * sample.alive).sum()
 
     logits, value = _forward(shared, genes, obs, sample.population, config)
     logp, entropy = policy.judge(logits, sample.action.astype(jnp.int32), config)
-    centred = sample.advantage - mean(sample.advantage)
-    advantage = centred * jax.lax.rsqrt(mean(centred**2) + 1e-8)
-    ratio = jnp.exp(logp - sample.logp)
+    advantage, ratio = sample.advantage, jnp.exp(logp - sample.logp)
     clipped = jnp.clip(ratio, 1 - train.clip, 1 + train.clip)
     policy_loss = -mean(jnp.minimum(ratio * advantage, clipped * advantage))
     value_loss = mean((value - sample.returns) ** 2)
-    loss = policy_loss + train.value_weight * value_loss - train.entropy * mean(entropy)
-    metrics = {
-        "loss": loss, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": mean(entropy),
-        "approx_kl": mean(ratio - 1 - (logp - sample.logp)),
-        "clipfrac": mean((jnp.abs(ratio - 1) > train.clip).astype(jnp.float32)),
-    }  # fmt: skip
-    return loss, metrics
+    apart = mean(ratio - 1 - (logp - sample.logp))
+    outside = mean((jnp.abs(ratio - 1) > train.clip).astype(jnp.float32))
+    metrics = _told((policy_loss, value_loss, mean(entropy), apart, outside), config)
+    return metrics["loss"], metrics
+
+
+def _told(means: Iterable[Array], config: Config) -> dict[str, Array]:
+    """METRICS from all but the first."""
+    policy_loss, value_loss, entropy, *others = means
+    loss = policy_loss + config.train.value_weight * value_loss - config.train.entropy * entropy
+    return dict(zip(METRICS, (loss, policy_loss, value_loss, entropy, *others), strict=True))
 
 
 def _forward(
@@ -153,6 +161,25 @@ def unpack(packed: Array) -> Sample:
     """The inverse of `pack`."""
     scalars = jnp.moveaxis(packed[..., :6], -1, 0)
     return Sample._make([*scalars, packed[..., 6:]])
+
+
+def weighted(packed: Array) -> Array:
+    """A whole minibatch for `loss_of`: `alive` is divided by the number of the living, and their advantages have mean 0
+    and variance 1."""
+    sample = unpack(packed)
+    share = sample.alive / jnp.maximum(sample.alive.sum(), 1)
+    centred = sample.advantage - (sample.advantage * share).sum()
+    advantage = centred * jax.lax.rsqrt((centred**2 * share).sum() + 1e-8)
+    return pack(sample._replace(advantage=advantage, alive=share))
+
+
+def blocks_of(count: int, size: int) -> tuple[int, int]:
+    """How a minibatch of `size` slot-steps from each of `count` worlds is cut: number of blocks, and slot-steps of each
+    world in a block; a CPU's blocks have about ROWS slot-steps, other devices compute the minibatch at once."""
+    if jax.default_backend() != "cpu":
+        return 1, size
+    number = -(-size // max(1, ROWS // count))
+    return number, -(-size // number)
 
 
 def shuffled(key: Array, alive: Array) -> Array:
@@ -214,15 +241,36 @@ def update(
     batches = -(-alive.sum(1).max() // size)
     transform, gradient = adam(config), jax.grad(partial(loss_of, config=config), has_aux=True)
     zeros = dict.fromkeys(METRICS, jnp.float32(0))
+    blocks, width = blocks_of(count, size)
+
+    def block(total: Any, now: tuple[Array, Array]) -> tuple[Any, None]:
+        at, packed = now
+        row = unpack(packed).row.astype(jnp.int32)
+        genes = jnp.take_along_axis(bank, row[..., None], 1)
+        inputs = (gather_obs(trajectory.obs, at), genes, packed)
+        new = gradient(total[2], *(each.reshape(count * width, each.shape[-1]) for each in inputs))
+        return (*jax.tree.map(jnp.add, total[:2], new), total[2]), None
+
+    def in_blocks(shared: dict[str, Array], at: Array, packed: Array) -> tuple[Any, dict[str, Array]]:
+        cut = jax.tree.map(
+            lambda each: each.reshape(count, blocks, width, *each.shape[2:]).swapaxes(0, 1), (at, packed)
+        )
+        start = jax.tree.map(jnp.zeros_like, shared), zeros, shared
+        (gradients, new, _), _ = jax.lax.scan(block, start, cut)
+        return gradients, new
+
+    def by_c(shared: dict[str, Array], at: Array, packed: Array) -> tuple[Any, dict[str, Array]]:
+        gradients, means = compiled.gradient(shared, trajectory.obs, at, packed, bank, config)
+        return gradients, _told(means, config)
+
+    gradient_of = by_c if compiled.usable(config) else in_blocks
 
     def minibatch(number: Array, carry: Any) -> Any:
         shared, optimizer, metrics, order = carry
         at = jax.lax.dynamic_slice_in_dim(order, number * size, size, 1)  # [W, size]
-        packed = jnp.take_along_axis(small, at[..., None], 1)
-        row = unpack(packed).row.astype(jnp.int32)
-        genes = jnp.take_along_axis(bank, row[..., None], 1)
-        inputs = (gather_obs(trajectory.obs, at), genes, packed)
-        gradients, new = gradient(shared, *(each.reshape(count * size, each.shape[-1]) for each in inputs))
+        at = jnp.pad(at, ((0, 0), (0, blocks * width - size)), constant_values=per_world)
+        packed = weighted(jnp.take_along_axis(small, at[..., None], 1))
+        gradients, new = gradient_of(shared, at, packed)
         change, optimizer = transform.update(gradients, optimizer)
         shared = jax.tree.map(lambda old, by: old - phase.rate * by, shared, change)
         metrics = jax.tree.map(lambda sum_, each: sum_ + each / batches, metrics, new)

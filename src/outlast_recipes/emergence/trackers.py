@@ -36,10 +36,12 @@ class Book:
         species: for each measurement, whether it was the third in a row with groups of diets that children inherit.
         divergence: divergence of genomes at each measurement (`metrics.divergence`); NaN if unknown.
         shadow: the neutral populations; used with two kinds of food.
+        computed: how PPO's gradients are computed (`compiled.how`). A session with another way goes on, and its resume
+            is said not to be exact.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, computed: str = "") -> None:
+        self.config, self.computed = config, computed
         self.curves: dict[str, list[float]] = {}
         self._stored: dict[str, str] = {}
         self.lives: list[NDArray[np.int32]] = []
@@ -256,10 +258,11 @@ class Book:
             "divergence": np.array(self.divergence),
             "shadow": self.shadow.state_dict(),
             "moves": np.stack(self._moves) if self._moves else np.zeros((0, 0, 0, 0), np.int8),
+            "computed": self.computed,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the result of `state_dict`."""
+        """Load the result of `state_dict`; how gradients are computed stays as it is."""
         # A run keeps the names of its first checkpoint, so that the loaded state equals the checkpoint.
         self._stored = {new: former for former, new in RENAMED.items() if former in state["curves"]}
         self.curves = {

@@ -2,7 +2,7 @@
 then PPO.
 
 Everything is a function of the values and of the state: interrupted and resumed equals uninterrupted, to the last bit
-on a CPU with the same number of threads.
+on a CPU with the same number of threads, whose gradients of PPO are computed in the same way (`compiled`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 import outlast
 from outlast import Run
+from outlast_recipes.emergence import compiled as gradients
 from outlast_recipes.emergence import learn, observe, pictures, policy
 from outlast_recipes.emergence.commands import COMMANDS
 from outlast_recipes.emergence.config import Config
@@ -30,7 +31,7 @@ def train(run: Run, config: Config) -> None:
     devices = devices_of(config)
     outlast.seed_everything(config.seed)  # the recipe does not use them, but each checkpoint contains their state
     warn(run, config)
-    book = Book(config)
+    book = Book(config, computed(run, config))
     run.track(book=book)
     keep_compilations()
     fresh = learn.begin(config)
@@ -61,6 +62,13 @@ def train(run: Run, config: Config) -> None:
         pictures.phylogeny(book, colony.worlds, path)
     for line in summary(book):
         run.tell(line)
+
+
+def computed(run: Run, config: Config) -> str:
+    """How PPO's gradients are computed; says so where no compiler is found."""
+    if gradients.fits(config) and isinstance(why := gradients.library(), str):
+        run.tell(f"PPO's gradients are computed with XLA's operations, slower and to the same result: {why}.")
+    return gradients.how(config)
 
 
 def summary(book: Book) -> list[str]:

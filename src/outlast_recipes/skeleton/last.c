@@ -7,25 +7,9 @@
 
 #include <string.h>
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#define LANES 16
-#define PANEL 4 // vectors of a tile of a product: with 6 rows 24 of 32 registers
-#elif defined(__AVX2__)
-#define LANES 8
-#define PANEL 2
-#else
-#define LANES 4
-#define PANEL 4
-#endif
-#define TILE 6   // rows of a tile of a product
-#define CHUNK 96 // rows that are worked on while they are in the cache
-#define INSIDE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#include "vectors.h"
 
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef int ints __attribute__((vector_size(4 * LANES)));
-typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias)); // anywhere in memory
+#define CHUNK 96 // rows that are worked on while they are in the cache
 
 enum { JOINED, WIDENED, IN_TIME, NARROWED, AROUND, NORMS };
 
@@ -54,41 +38,11 @@ struct block {
     float *of_routes; // (N, heads, V, V)
 };
 
-INSIDE vec load(const float *from) { return *(const loose *)from; }
-INSIDE void store(float *to, vec value) { *(loose *)to = value; }
-INSIDE vec all(float value) { return value - (vec){0}; }
-
-INSIDE vec inverse(vec x) {
-#if defined(__AVX512F__)
-    vec guess = (vec)_mm512_rcp14_ps((__m512)x);
-    return guess * (2.0f - x * guess);
-#else
-    return 1.0f / x;
-#endif
-}
-
-INSIDE vec smaller(vec x, vec than) {
-#if defined(__AVX512F__)
-    return (vec)_mm512_min_ps((__m512)x, (__m512)than);
-#else
-    ints where = x < than;
-    return (vec)((where & (ints)x) | (~where & (ints)than));
-#endif
-}
-
 // The normal distribution and its density without 1 / sqrt(2 pi). What is above |x| is density times a polynomial in
 // 1 / (1 + 0.24 |x|), as in Abramowitz and Stegun 7.1.26, with two more terms: fitted to 3e-10, so floats decide.
 INSIDE vec normal(vec x, vec *bell) {
-    vec size = smaller((vec)((ints)x & 0x7fffffff), all(13.0f)), square = size * size;
-    vec whole = square * -0.72134752f + 12582912.0f; // the whole number of the exponent of 2 is in the last bits
-    vec rest = square * -0.72134752f - (whole - 12582912.0f);
-    vec power = rest * 1.5403530e-4f + 1.3333558e-3f; // ln(2)^n / n!
-    power = power * rest + 9.6181291e-3f;
-    power = power * rest + 5.5504109e-2f;
-    power = power * rest + 2.4022651e-1f;
-    power = power * rest + 6.9314718e-1f;
-    power = power * rest + 1.0f;
-    *bell = (vec)((ints)power + ((ints)whole << 23));
+    vec size = smaller(size_of(x), all(13.0f));
+    *bell = power_of_two(size * size, -0.72134752f);
     vec t = inverse(size * 0.24f + 1.0f);
     vec tail = t * -0.125085964f + 0.554575115f;
     tail = tail * t - 0.646073092f;
@@ -96,8 +50,7 @@ INSIDE vec normal(vec x, vec *bell) {
     tail = tail * t - 0.154050455f;
     tail = tail * t + 0.155514113f;
     tail = tail * t + 0.0895273632f;
-    vec above = 0.5f - tail * t * *bell;
-    return (vec)((ints)above | ((ints)x & (int)0x80000000)) + 0.5f;
+    return with_sign_of(0.5f - tail * t * *bell, x) + 0.5f;
 }
 
 INSIDE vec gelu(vec x) {
