@@ -253,6 +253,27 @@ def test_fixed_values_are_refused(tmp_path: Path) -> None:
     resolve(Example, stored=stored, flags={"model.width": "8"})
 
 
+def test_a_run_that_is_older_than_a_field_keeps_what_it_was_trained_with() -> None:
+    class Later(Model):
+        shapes: bool = setting(default=True, help="shapes", older=False)
+        noise: float = setting(0.5, "noise", older=0.0)
+        free: int = setting(3, "free")
+
+    class Grown(Example):
+        model: Later = setting(Later(), "model", on_resume="fixed")
+
+    assert resolve(Grown).config.model.shapes, "a new run"
+    found = resolve(Grown, stored=resolve(Example, flags={"model.width": "4"}).record())
+    assert (found.config.model.width, found.config.model.shapes, found.config.model.noise) == (4, False, 0.0)
+    assert found.config.model.free == 3, "this field's default changes nothing"
+    assert found.changes == ()
+    messages.said([str(found.origins["model.noise"])], "config/older-than-the-field")
+    again = resolve(Grown, stored=found.record())
+    assert (again.config, again.origins["model.noise"]) == (found.config, found.origins["model.noise"])
+    with messages.raises(ResumeRefused, "config/begun-before-the-field"):
+        resolve(Grown, stored=resolve(Example).record(), flags={"model.shapes": "true"})
+
+
 def test_all_unknown_keys_of_a_file_are_named_at_once(tmp_path: Path) -> None:
     path = write(
         tmp_path / "e.yaml",

@@ -130,6 +130,7 @@ def resolve(
         ResumeRefused: a fixed field was given another value.
     """
     known = {leaf.key: leaf for leaf in leaves(model)}
+    stored = _with_later_fields(stored, known) if stored else stored
     before = stored or earlier
     layers: list[Layer] = [
         _places_layer(before, known),
@@ -163,6 +164,14 @@ def find_file(name: str) -> Path | None:
 def _variables_layer(variables: Mapping[str, str]) -> Layer:
     found = {key: (os.environ.get(name), Origin("environment", name)) for key, name in variables.items()}
     return {key: LayerValue(value, origin) for key, (value, origin) in found.items() if value}
+
+
+def _with_later_fields(stored: Mapping[str, Any], known: Mapping[str, Leaf]) -> Mapping[str, Any]:
+    """A run's config.json, and the values that it was trained with for fields that did not exist then."""
+    values: Mapping[str, Any] = stored["values"]
+    later = {key: leaf.extra["older"] for key, leaf in known.items() if "older" in leaf.extra and key not in values}
+    origins = dict.fromkeys(later, "the run is older than this field")
+    return {**stored, "values": {**values, **later}, "origins": {**stored.get("origins", {}), **origins}}
 
 
 def _stored_layer(stored: Mapping[str, Any] | None, known: Mapping[str, Leaf]) -> Layer:

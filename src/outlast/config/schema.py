@@ -45,6 +45,7 @@ def setting(
     aliases: tuple[str, ...] = (),
     limit: str | None = None,
     clampable: bool = True,
+    older: Any = ...,
     **limits: Any,
 ) -> Any:
     """Declare a field of a config.
@@ -57,6 +58,8 @@ def setting(
         aliases: other names in YAML files.
         limit: the attribute of `Limits` that bounds this value.
         clampable: a value over the limit is reduced to it; otherwise it is refused.
+        older: the value of runs that were begun before the field existed, where `default` would change their model or
+            their training.
         **limits: ge, gt, le, lt as in pydantic.
     """
     extra: Any = {
@@ -65,6 +68,7 @@ def setting(
         "aliases": list(aliases),
         "limit": limit,
         "clampable": clampable,
+        **({} if older is ... else {"older": older}),
     }
     return Field(default, description=help, json_schema_extra=extra, validate_default=True, **limits)
 

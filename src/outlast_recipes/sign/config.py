@@ -76,6 +76,7 @@ class Network(Section):
     shapes: bool = setting(
         default=True,
         help="whether part_conv reads directions and angles of bones, and hands in the frame of the palm",
+        older=False,
     )
     hidden1: int = setting(256, "units of the first GRU of iv3_gru", flags=("--hidden1",), ge=1)
     hidden2: int = setting(256, "units of the second GRU of iv3_gru", flags=("--hidden2",), ge=1)
@@ -94,8 +95,8 @@ class Augment(Section):
     squeeze: float = setting(0.25, "maximum squeeze of width and height, as a share", ge=0, lt=1)
     perspective: float = setting(0.15, "maximum change of scale from one side to the other, as a share", ge=0, lt=1)
     arms: float = setting(10.0, "maximum rotation at shoulders and elbows, in degrees", ge=0)
-    limbs: float = setting(0.2, "maximum change of the lengths of arms and hands, as a share", ge=0, lt=1)
-    trunk: float = setting(0.2, "maximum change of the distances of head and hips, as a share", ge=0, lt=1)
+    limbs: float = setting(0.2, "maximum change of the lengths of arms and hands, as a share", ge=0, lt=1, older=0.0)
+    trunk: float = setting(0.2, "maximum change of the distances of head and hips, as a share", ge=0, lt=1, older=0.0)
     warp: float = setting(0.3, "maximum change of speed, as a share", ge=0, lt=1)
     crop: float = setting(0.1, "maximum share of a clip that is cut off at its ends", ge=0, lt=1)
     drop_frames: float = setting(0.2, "maximum share of frames that are dropped", ge=0, lt=1)
@@ -103,11 +104,17 @@ class Augment(Section):
     occlude: float = setting(0.7, "probability of hiding a hand, the face or finger tips for a time", ge=0, le=1)
     occlude_span: float = setting(0.9, "maximum share of a clip for which they are hidden", ge=0.2, le=1)
     timing: float = setting(
-        0.7, "how far the course of a sign in time may bend, 1: from its square root to its square", ge=0, lt=2
+        0.7,
+        "how far the course of a sign in time may bend, 1: from its square root to its square",
+        ge=0,
+        lt=2,
+        older=0.0,
     )
-    shoulders: float = setting(0.2, "maximum change of the width of the shoulders, as a share", ge=0, lt=1)
-    reach: float = setting(0.25, "how far each hand may be elsewhere, in widths of the shoulders", ge=0)
-    fingers: float = setting(20.0, "maximum rotation at the joints of fingers and at the wrists, in degrees", ge=0)
+    shoulders: float = setting(0.2, "maximum change of the width of the shoulders, as a share", ge=0, lt=1, older=0.0)
+    reach: float = setting(0.25, "how far each hand may be elsewhere, in widths of the shoulders", ge=0, older=0.0)
+    fingers: float = setting(
+        20.0, "maximum rotation at the joints of fingers and at the wrists, in degrees", ge=0, older=0.0
+    )
     mirror: float = setting(0.0, "probability of mirroring left and right", ge=0, le=1)
     handed: tuple[int, ...] = setting((), "glosses that are never mirrored, as numbers")
 

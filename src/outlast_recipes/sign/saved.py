@@ -51,7 +51,8 @@ def restored(saved: outlast.SavedCheckpoint, part: str | None = None) -> tuple[S
     """The network of a checkpoint, ready to be used, and what its outputs mean.
 
     Raises:
-        outlast.OutlastError: the weights that were best on validation are asked for before there was a validation.
+        outlast.OutlastError: the weights that were best on validation are asked for before there was a validation, or
+            the weights do not fit the network that the run's config describes.
     """
     if part == "best" and not saved.part("choice")["epoch"]:
         raise outlast.OutlastError(
@@ -60,5 +61,5 @@ def restored(saved: outlast.SavedCheckpoint, part: str | None = None) -> tuple[S
         )
     labels = Labels(**saved.part("labels"))
     network = build(saved.config.network, labels.category_of, len(labels.categories))
-    network.load_state_dict(saved.part(part))
+    saved.load_into(network, part)
     return network.eval(), labels

@@ -41,7 +41,8 @@ def restored(opened_run: outlast.SavedCheckpoint, part: str | None = None) -> tu
     """The network of a checkpoint, ready to be used, and what its numbers mean.
 
     Raises:
-        outlast.OutlastError: the weights that were best on validation are asked for before there was a validation.
+        outlast.OutlastError: the weights that were best on validation are asked for before there was a validation, or
+            the weights do not fit the network that the run's config describes.
     """
     if part == "best" and not opened_run.part("choice")["epoch"]:
         raise outlast.OutlastError(
@@ -50,5 +51,5 @@ def restored(opened_run: outlast.SavedCheckpoint, part: str | None = None) -> tu
         )
     labels = Labels(**opened_run.part("labels"))
     network = build(opened_run.config, len(labels.classes), LAYOUTS[labels.layout])
-    network.load_state_dict(opened_run.part(part))
+    opened_run.load_into(network, part)
     return network.eval(), labels

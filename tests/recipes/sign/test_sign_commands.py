@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 from outlast.cli import main
+from outlast.config import leaves
 from outlast_recipes.sign import predicting
+from outlast_recipes.sign.config import SignConfig
 from tests import messages
 from tests.durability.digits import final, train
 from tests.recipes import signs
@@ -73,6 +75,36 @@ def test_predict_one_file(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     np.savez(file, X=np.zeros((3, 156), np.float32))
     assert main(words) == 1
     messages.said(capsys.readouterr().err, "sign/predict-nothing-seen", frames=3)
+
+
+def test_a_run_from_before_network_shapes(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its config.json lacks what came later; its network and its views stay those that it was trained with."""
+    small = SMALL | {"data_root": str(root), "epochs": "1", "network.width": "16"}
+    later = {leaf.key: leaf.extra["older"] for leaf in leaves(SignConfig) if "older" in leaf.extra}
+    assert later["network.shapes"] is False
+    given = small | {key: str(value).lower() for key, value in later.items()}
+    for name in ("twin", "old"):
+        assert train(tmp_path / name, recipe="sign", small=given, stop_after=2) == "preempted"
+    path = tmp_path / "old/waves/config.json"
+    record = json.loads(path.read_text())
+    for key in later:
+        for each in ("values", "origins", "on_resume"):
+            del record[each][key]
+    path.write_text(json.dumps(record))
+    file = written(tmp_path / "unseen.npz", 41)
+    for name in ("twin", "old"):
+        words = ["waves", "--checkpoint-dir", str(tmp_path / name), "-o", str(tmp_path / f"{name}-seen")]
+        assert main(["predict", "sign", words[0], str(file), *words[1:], "--no-gif"]) == 0
+    seen = [(tmp_path / f"{name}-seen/unseen-waves.json").read_bytes() for name in ("twin", "old")]
+    assert seen[0] == seen[1]
+    assert train(tmp_path / "twin", recipe="sign", small=given) == "finished"
+    assert train(tmp_path / "old", recipe="sign", small=small) == "finished"
+    assert final(tmp_path / "twin", "waves") == final(tmp_path / "old", "waves")
+    record["values"]["network.shapes"] = True
+    path.write_text(json.dumps(record))
+    capsys.readouterr()
+    assert main(["predict", "sign", "waves", str(file), "--checkpoint-dir", str(tmp_path / "old")]) == 1
+    messages.said([capsys.readouterr().err.strip()], "sign/weights-of-another-network")
 
 
 def test_predict_in_windows(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
