@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 
 import outlast
 from outlast import Run
+from outlast_recipes.common.optimizers import AdamW
 from outlast_recipes.common.training import (
     device_of,
     few_steps,
@@ -62,7 +63,7 @@ def train(run: Run, config: Config) -> None:
     data = splits(config)
     model = build(config.model).to(device)
     average = copy.deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     half, scaler = half_precision(device, wanted=config.mixed_precision)
     size = max(1, config.batch_size // config.accumulate)
     loader = outlast.DataLoader(data["train"], size, seed=config.seed, drop_last=True, **loader_options(config))

@@ -13,6 +13,7 @@ import outlast
 from outlast import Run
 from outlast_recipes.common.complexity import parameters
 from outlast_recipes.common.finite import Finite
+from outlast_recipes.common.optimizers import AdamW
 from outlast_recipes.common.training import (
     device_of,
     few_steps,
@@ -134,7 +135,7 @@ def _fit(
     ema = copy.deepcopy(network).eval()
     epochs = values.epochs or config.epochs
     peak = config.learning_rate * share if values.learning_rate is None else values.learning_rate
-    optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=peak)
+    optimizer = AdamW(_groups(network, config.weight_decay), lr=peak)
     half, scaler = half_precision(device, wanted=config.mixed_precision)
     finite = Finite(network, scaled=scaler.is_enabled())
     size = min(config.batch_size, len(data.train))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import outlast
+from outlast_recipes.common.optimizers import Adam, AdamW
 from outlast_recipes.sign.config import ModelName, Network, SignConfig
 from outlast_recipes.sign.heads import Head
 from outlast_recipes.sign.iv3_gru import InceptionV3GRU, units
@@ -79,5 +80,5 @@ def optimizer_of(config: SignConfig, network: nn.Module) -> torch.optim.Optimize
     decayed = [parameter for parameter in network.parameters() if parameter.dim() > 1]
     others = [parameter for parameter in network.parameters() if parameter.dim() < 2]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    kind = AdamW if config.optimizer == "adamw" else Adam
     return kind(groups, lr=config.learning_rate, fused=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from outlast_recipes.common.optimizers import SGD, AdamW
 from outlast_recipes.skeleton.config import Config
 from outlast_recipes.skeleton.layouts import Layout
 from outlast_recipes.skeleton.model import SIZES, Last
@@ -36,5 +37,5 @@ def optimizer_of(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     others = [parameter for parameter in model.parameters() if id(parameter) not in ids]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+        return SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
+    return AdamW(groups, lr=config.learning_rate)
