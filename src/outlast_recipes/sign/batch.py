@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -26,7 +26,10 @@ class Batch:
         category: (B,) int64, from 0.
         occluded: (B,) bool.
         numbers: (B,) int64, of the clips in their data set.
+        over_time: names of the attributes that have frames.
     """
+
+    over_time: ClassVar[tuple[str, ...]]
 
     lengths: Tensor
     gloss: Tensor
@@ -51,6 +54,23 @@ class Batch:
         """The same in pinned memory; torch's loader calls it."""
         return self._each(Tensor.pin_memory)
 
+    def pieces(self, frames: float) -> Iterator[Self]:
+        """The clips, shortest first, in pieces of at most so many frames with their padding; a longer clip is a piece
+        of its own."""
+        order = self.lengths.argsort(stable=True)
+        lengths = [max(1, length) for length in self.lengths[order].tolist()]
+        begin = 0
+        for end, longest in enumerate(lengths):
+            if end > begin and (end + 1 - begin) * longest > frames:
+                yield self._some(order[begin:end], lengths[end - 1])
+                begin = end
+        yield self._some(order[begin:], lengths[-1])
+
+    def _some(self, chosen: Tensor, frames: int) -> Self:
+        """Some of the clips, without what follows the longest of them."""
+        part = self._each(lambda tensor: tensor[chosen])
+        return replace(part, **{name: getattr(part, name)[:, :frames] for name in self.over_time})
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         return replace(self, **{field.name: change(getattr(self, field.name)) for field in fields(self)})
 
@@ -63,6 +83,8 @@ class KeypointBatch(Batch):
         points: (B, T, 78, 2) float32; 0 where `seen` is False.
         seen: (B, T, 78) bool; False after a clip's length.
     """
+
+    over_time: ClassVar = ("points", "seen")
 
     points: Tensor
     seen: Tensor
@@ -80,6 +102,8 @@ class FeatureBatch(Batch):
     Attributes:
         features: (B, T, 2048) float32; 0 after a clip's length.
     """
+
+    over_time: ClassVar = ("features",)
 
     features: Tensor
 

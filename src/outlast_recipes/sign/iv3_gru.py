@@ -6,6 +6,7 @@ direction reads each clip reversed within its length, so no state has seen what 
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -29,6 +30,8 @@ class InceptionV3GRU(SignNetwork):
         input_norm: whether the features of each frame are normalised, and dropped out.
         dropout: rate.
     """
+
+    frames_at_once = math.inf  # each frame waits for the one before: many clips at a time cost less
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from outlast_recipes.sign.heads import Head
@@ -14,9 +16,12 @@ class SignNetwork(nn.Module):
 
     Attributes:
         head: classifies what is pooled.
+        frames_at_once: of a batch that a training on a CPU computes at once: those whose values stay in its cache, so
+            that memory does not grow with the batch.
     """
 
     head: Head
+    frames_at_once: ClassVar[float] = 640
 
     def encoded(self, *inputs: Tensor) -> Tensor:
         """(B, T, C): each frame, as the pooling reads it."""

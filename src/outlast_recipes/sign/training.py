@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -69,6 +70,7 @@ def train(run: Run, config: SignConfig, build: Build = of_config) -> None:
     optimizer = optimizer_of(config, network)
     narrow = device.type == "cuda" or has_bfloat16(device)
     half, scaler = half_precision(device, wanted=config.mixed_precision)
+    precision = torch.autocast(device.type, half, enabled=config.mixed_precision and narrow)
     finite = Finite(network, scaled=scaler.is_enabled())
     run.track(
         keep={"optimizer": ["lr", "weight_decay"]},  # the values of this attempt; the rate is set in every step
@@ -91,9 +93,7 @@ def train(run: Run, config: SignConfig, build: Build = of_config) -> None:
         epoch = run.epoch or 1
         network.train()
         view = data.view(batch, epoch, device)
-        with torch.autocast(device.type, half, enabled=config.mixed_precision and narrow):
-            losses = losses_of(network(*view.inputs), view, config)
-        scaler.scale(losses["loss"]).backward()
+        losses = add_gradients(network, view, config, scaler, precision)
         scaler.unscale_(optimizer)
         if config.grad_clip:
             nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
@@ -122,6 +122,29 @@ def train(run: Run, config: SignConfig, build: Build = of_config) -> None:
 
     log_test(run, data, ema, best, device)
     outputs.write(run, ema, best, generated=data.generated)
+
+
+def add_gradients(
+    network: SignNetwork,
+    batch: Batch,
+    config: SignConfig,
+    scaler: torch.amp.GradScaler,
+    precision: AbstractContextManager[Any],
+) -> dict[str, Tensor]:
+    """Add the gradients of a batch's mean loss to those of the parameters; returns `losses_of` the batch.
+
+    On a CPU a batch is computed in pieces.
+    """
+    whole = batch.lengths.device.type != "cpu"
+    losses: dict[str, Tensor] = {}
+    for piece in [batch] if whole else batch.pieces(network.frames_at_once):
+        share = len(piece) / len(batch)
+        with precision:
+            found = losses_of(network(*piece.inputs), piece, config)
+        scaler.scale(share * found["loss"]).backward()
+        for name, value in found.items():
+            losses[name] = losses.get(name, 0) + share * value.detach()
+    return losses
 
 
 def losses_of(logits: tuple[Tensor, Tensor], batch: Batch, config: SignConfig) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -11,15 +12,16 @@ from torch.nn.functional import cross_entropy, pad
 
 import outlast
 from outlast_recipes.common.complexity import parameters
-from outlast_recipes.sign.batch import FACE, LEFT, RIGHT
+from outlast_recipes.sign.batch import FACE, LEFT, RIGHT, FeatureBatch, KeypointBatch
 from outlast_recipes.sign.bones import OF_HAND, bends, directions, in_palm
 from outlast_recipes.sign.build import build
-from outlast_recipes.sign.config import Network
+from outlast_recipes.sign.config import Network, SignConfig
 from outlast_recipes.sign.export import example
 from outlast_recipes.sign.heads import Head
 from outlast_recipes.sign.layers import SelfAttention, inside
 from outlast_recipes.sign.network import SignNetwork
 from outlast_recipes.sign.part_conv import ConvBlock, values
+from outlast_recipes.sign.training import add_gradients
 from tests import messages
 
 CATEGORY_OF = tuple(gloss % 3 for gloss in range(12))
@@ -242,3 +244,24 @@ def test_every_parameter_has_a_gradient() -> None:
 def test_widths_that_no_head_divides() -> None:
     with messages.raises(outlast.ConfigError, "sign/width-and-heads", width=80, heads=7):
         build(Network(name="transformer", width=80, heads=7), CATEGORY_OF, 3)
+
+
+@pytest.mark.parametrize("name", ["part_conv", "transformer", "iv3_gru"])
+def test_the_gradients_of_a_batch_in_pieces_are_those_of_the_batch(name: str) -> None:
+    network = built(**NETWORKS[name])  # in evaluation mode: nothing is dropped out
+    *values, lengths = example(network, (20, 7, 1, 0, 33, 7))
+    labels = torch.arange(6) % 3
+    given = (lengths, labels, labels, labels > 9, labels)
+    batch = FeatureBatch(*given, *values) if len(values) == 1 else KeypointBatch(*given, *values)
+    pieces = list(batch.pieces(40))
+    assert [each.lengths.tolist() for each in pieces] == [[0, 1, 7, 7], [20], [33]]
+    assert [each.inputs[0].shape[1] for each in pieces] == [7, 20, 33], "padded to their own longest"
+    assert torch.cat([each.numbers for each in pieces]).tolist() == [0, 2, 1, 2, 0, 1]
+    scaler, found = torch.amp.GradScaler("cpu", enabled=False), []
+    for frames in (40, math.inf):
+        network.frames_at_once = frames
+        losses = add_gradients(network, batch, SignConfig(), scaler, contextlib.nullcontext())
+        found.append([losses["loss"], *(parameter.grad.clone() for parameter in network.parameters())])
+        network.zero_grad()
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
