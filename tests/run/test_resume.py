@@ -16,6 +16,7 @@ import schedulefree
 import torch
 from tests import messages
 from torch import nn
+from torch.ao import quantization
 from torch.testing._internal.two_tensor import TwoTensor
 
 import outlast
@@ -595,6 +596,52 @@ def test_what_is_frozen_and_what_evaluates_is_state(train) -> None:
     assert resumed.equals(twin)
     assert resumed.things["model"][0][0].weight.requires_grad
     assert not resumed.things["model"][0][1].training
+    assert resumed.told == []
+
+
+def test_tensors_that_are_tracked_and_saved_can_still_be_resized(train) -> None:
+    """numpy() of a tensor would forbid that for as long as the tensor lives."""
+
+    def build(run: Any) -> dict[str, Any]:
+        model, count = linear(), torch.zeros(1)
+        run.track(model=model, holder=Holder(count))
+        return {"model": model, "count": count}
+
+    def body(things: dict[str, Any]) -> None:
+        things["model"].weight.data.untyped_storage().resize_(48)
+        things["count"].resize_(2).resize_(1)
+
+    train("x", build, stop=5, body=body)
+    assert train("x", build, body=body).told == []
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning")
+def test_frozen_statistics_of_quantization_aware_training_are_state(train) -> None:
+    """torch keeps the switches of the observers in buffers, and that of the statistics in an attribute."""
+
+    def build(run: Any) -> dict[str, Any]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).train()
+        model.qconfig = quantization.get_default_qat_qconfig("fbgemm")
+        model = quantization.prepare_qat(quantization.fuse_modules_qat(model, [["0", "1"]]))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        run.track(model=model, optimizer=optimizer)
+        return {"model": model, "optimizer": optimizer, "n": [0]}
+
+    def body(things: dict[str, Any]) -> None:
+        things["model"].train()
+        update(things)
+        things["n"][0] += 1
+        if things["n"][0] == 3 and not things["model"][0].freeze_bn:
+            things["model"].apply(quantization.disable_observer)
+            things["model"][0].freeze_bn_stats()
+
+    twin = train("twin", build, body=body)
+    train("x", build, stop=5, body=body)
+    resumed = train("x", build, body=body)
+    assert resumed.equals(twin)
+    assert resumed.things["model"][0].freeze_bn
     assert resumed.told == []
 
 

@@ -158,7 +158,7 @@ class LoadedPart:
         """The state of a module besides its tensors."""
         stored, words = self._facts(), []
         now = self.held.facts()
-        for key, word in (("frozen", "requires_grad"), ("evaluating", "train() or eval()")):
+        for key, word in _MODES:
             if key in stored and (other := sorted(set(stored[key]) ^ set(now.get(key, ())))):
                 words.append(
                     f"{self.held.part}: {word} of {', '.join(map(repr, other[:_SHOWN]))} is not as in the checkpoint"
@@ -178,6 +178,9 @@ class LoadedPart:
         why = " A scheduler that is built after its optimizer was tracked does that." if rate else ""
         changed = "it was changed after track() had loaded it, and is set to the checkpoint's value again"
         return f"{_list(words)}: {changed}.{why}"
+
+
+_MODES = (("frozen", "requires_grad"), ("evaluating", "train() or eval()"), ("freeze_bn", "freeze_bn"))
 
 
 def compare_tree(

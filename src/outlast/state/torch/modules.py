@@ -64,6 +64,7 @@ class Module(TrackedObject):
         )
         if not isinstance(state, Mapping):
             raise ResumeRefused(f"The checkpoint's {self.part} is no state of a module. {advice}")
+        changing = set(self._of_changing_shape(own))
         for name in [*own, *(name for name in state if name not in own)]:
             if name not in own:
                 raise ResumeRefused(f"The checkpoint's {self.part} has {name!r} and this model does not. {advice}")
@@ -74,6 +75,8 @@ class Module(TrackedObject):
                 raise ResumeRefused(
                     f"{self.part}[{name}] is another kind of value in the checkpoint than in this model. {advice}"
                 )
+            if name in changing and mine.dtype == theirs.dtype:
+                continue
             if tensors.is_tensor(mine) and (mine.shape, mine.dtype) != (theirs.shape, theirs.dtype):
                 raise ResumeRefused(
                     f"{self.part}[{name}] has shape {tuple(theirs.shape)} of {theirs.dtype} in the checkpoint and "
@@ -83,7 +86,7 @@ class Module(TrackedObject):
         return state
 
     def load(self, state: Any, facts: Mapping[str, Any]) -> None:
-        """Load parameters and buffers, which parameters are frozen, and which modules are in evaluation mode."""
+        """Load parameters and buffers, which parameters and statistics are frozen, and which modules evaluate."""
         own = self._own_state()
         named = type(own)((name, state[self._plain_name(name)]) for name in own)
         metadata = getattr(own, "_metadata", None)
@@ -106,19 +109,25 @@ class Module(TrackedObject):
             evaluating = set(facts["evaluating"])
             for name, module in self.modules():
                 module.training = name not in evaluating
+        if "freeze_bn" in facts:
+            frozen = set(facts["freeze_bn"])
+            for name, module in self._freezable():
+                module.freeze_bn = name in frozen
 
     def facts(self) -> dict[str, Any]:
-        """Its class, frozen parameters, modules in evaluation mode, and the version of each module's state."""
+        """Its class, what is frozen, modules in evaluation mode, and the version of each module's state."""
         versions = {
             self._plain_name(f"{name}.")[:-1]: module._version  # noqa: SLF001 - torch stores it with a state_dict
             for name, module in self.bare.named_modules()
             if getattr(module, "_version", 1) != 1
         }
+        freezable = list(self._freezable())
         return {
             "class": self.kind,
             "frozen": [name for name, parameter in self.parameters() if not parameter.requires_grad],
             "evaluating": [name for name, module in self.modules() if not module.training],
             "versions": versions,
+            **({"freeze_bn": [name for name, module in freezable if module.freeze_bn]} if freezable else {}),
         }
 
     def options(self, node: Any) -> dict[str, Any]:  # noqa: ARG002
@@ -135,6 +144,20 @@ class Module(TrackedObject):
         for name, module in self.bare.named_modules():
             if without_wrapper(module) is module:
                 yield self._plain_name(f"{name}.")[:-1], module
+
+    def _of_changing_shape(self, own: Mapping[str, Any]) -> Iterator[str]:
+        """Tensors of modules that load them in their own way, and of other shapes, as torch's observers do."""
+        owners = {name for name, module in self.modules() if _loads_by_itself(type(module))}
+        return (name for name, value in own.items() if tensors.is_tensor(value) and name.rpartition(".")[0] in owners)
+
+    def _freezable(self) -> Iterator[tuple[str, Any]]:
+        """The fused modules of quantization-aware training, which freeze the statistics of their normalization.
+
+        torch keeps the observers' switches in buffers, and this one in an attribute.
+        """
+        for name, module in self.modules():
+            if isinstance(getattr(module, "freeze_bn", None), bool):
+                yield name, module
 
     def unsaved(self) -> list[str]:
         """Buffers that no state_dict contains (persistent=False) and that have changed since the first call."""
@@ -176,6 +199,12 @@ def without_wrapper(thing: Any) -> Any:
     while (inner := _wrapper(thing)) is not None:
         thing = getattr(thing, inner)
     return thing
+
+
+@functools.cache
+def _loads_by_itself(kind: type[torch.nn.Module]) -> bool:
+    maker = next(base for base in kind.__mro__ if "_load_from_state_dict" in vars(base))
+    return not maker.__module__.startswith("torch.nn.")
 
 
 def _wrapper(thing: Any) -> str | None:

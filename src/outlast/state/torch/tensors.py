@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +60,7 @@ class _LiveTensor(LiveMemory):
 
     def sample(self, count: int) -> bytes:
         flat = _plain(self._tensor).reshape(-1)
-        return bytes(_bytes(flat[:: max(1, len(flat) // count)].contiguous()).cpu().numpy())
+        return _in_bytes(flat[:: max(1, len(flat) // count)])
 
     def fetch_ahead(self) -> None:
         if self.on_device:
@@ -130,9 +131,23 @@ def to_array(tensor: Any) -> FrameworkArray:  # noqa: C901 - a sequence of check
     lazy = (dtype.is_complex and tensor.is_conj(), tensor.is_neg())
     on_host = device < 0 and lazy == (False, False) and contiguous
     live = _LiveTensor(tensor, whole, place, on_host=on_host)
-    data = Array(code, form, lambda: _bytes(_plain(tensor).cpu()).numpy().data, size, live, shard)
+    data = Array(code, form, lambda: _memory(tensor, place if on_host else None, size), size, live, shard)
     strides = None if contiguous else tensor.stride()
     return FrameworkArray(data, node, (place, device, dtype, shape, strides, lazy), sharded)
+
+
+def _memory(tensor: torch.Tensor, place: int | None, size: int) -> memoryview:
+    """The bytes of a tensor: a copy, or, if they lie at a place on the host, that memory, which the view keeps alive.
+
+    numpy() of the program's own tensor would leave it with memory that torch refuses to resize, and observers
+    (torch.ao.quantization), resize_() and arguments such as out= do that.
+    """
+    if place is None:
+        copied: memoryview = _bytes(_plain(tensor).cpu()).numpy().data
+        return copied
+    memory: Any = (ctypes.c_char * size).from_address(place)
+    memory.holder = tensor
+    return memoryview(memory).cast("B")
 
 
 def _foreign(tensor: Any) -> UnsupportedArray:
@@ -263,5 +278,5 @@ def rows(value: Any) -> tuple[str, Callable[[Any], bytes]] | None:
 
 
 def _in_bytes(value: Any) -> bytes:
-    found: bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return found
+    plain = _plain(value.detach()).cpu()
+    return ctypes.string_at(plain.data_ptr(), plain.nbytes)  # numpy() would forbid to resize the program's tensor
