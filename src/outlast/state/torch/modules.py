@@ -147,7 +147,8 @@ class Module(TrackedObject):
 
     def _of_changing_shape(self, own: Mapping[str, Any]) -> Iterator[str]:
         """Tensors of modules that load them in their own way, and of other shapes, as torch's observers do."""
-        owners = {name for name, module in self.modules() if _loads_by_itself(type(module))}
+        kinds: Iterator[tuple[str, Any]] = ((name, type(module)) for name, module in self.modules())
+        owners = {name for name, kind in kinds if _loads_by_itself(kind)}
         return (name for name, value in own.items() if tensors.is_tensor(value) and name.rpartition(".")[0] in owners)
 
     def _freezable(self) -> Iterator[tuple[str, Any]]:
@@ -202,9 +203,9 @@ def without_wrapper(thing: Any) -> Any:
 
 
 @functools.cache
-def _loads_by_itself(kind: type[torch.nn.Module]) -> bool:
+def _loads_by_itself(kind: Any) -> bool:
     maker = next(base for base in kind.__mro__ if "_load_from_state_dict" in vars(base))
-    return not maker.__module__.startswith("torch.nn.")
+    return not str(maker.__module__).startswith("torch.nn.")
 
 
 def _wrapper(thing: Any) -> str | None:
