@@ -24,6 +24,9 @@ from outlast.state import rng
 _Ticket = tuple[int, int, list[int]]
 """Epoch, batch, and the indices of its samples: what the sampler sends to a worker."""
 
+_AHEAD = 32
+"""Batches whose seeds are made at once: one alone, between two steps of training, takes eight times as long."""
+
 _TRIES = 3
 """How often a batch is made at most, until no new generator turns up in the dataset."""
 
@@ -259,14 +262,15 @@ class _SeededDataset(Dataset[Any]):
         # What was found after a batch is expected before the next one, because a search takes a tenth of a millisecond.
         self._expected: dict[str, Any] | None = None
         self._varies = False  # other generators turned up between batches: search before each of them
+        self._ahead: dict[tuple[int, int], list[int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_expected": None}
+        return {**vars(self), "_expected": None, "_ahead": {}}
 
     def __getitems__(self, ticket: _Ticket) -> Any:
         epoch, batch, indices = ticket
-        words = np.random.SeedSequence((self.seed[0], epoch, batch, *self.seed[1:])).generate_state(4, np.uint32)
         keep = get_worker_info() is None
+        words = self._words(epoch, batch, ahead=_AHEAD if keep else 1)
         expected, self._expected = self._expected, None
         found = self._generators() if expected is None else expected
         for _ in range(_TRIES):
@@ -281,6 +285,16 @@ class _SeededDataset(Dataset[Any]):
             # first, so once more.
         self._expected = None if self._varies else found
         return batch
+
+    def _words(self, epoch: int, batch: int, *, ahead: int) -> list[int]:
+        """Four whole numbers of 32 bits."""
+        if (epoch, batch) not in self._ahead:
+            first, *rest = self.seed
+            self._ahead = {
+                (epoch, one): np.random.SeedSequence((first, epoch, one, *rest)).generate_state(4, np.uint32).tolist()
+                for one in range(batch, batch + ahead)
+            }
+        return self._ahead[epoch, batch]
 
     def _generators(self) -> dict[str, Any]:
         return within.generators(dataset=self.dataset, collate_fn=self.collate)

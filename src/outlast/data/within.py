@@ -43,6 +43,9 @@ _LOGGERS = (logging.Filterer, logging.LoggerAdapter)
 """Each leads to all others, and none draws."""
 
 _SCALARS = (str, bytes, int, float, complex, type(None))
+_NUMBERS = (str, int, float)
+_CONTAINERS = (list, tuple, dict)
+_FUNCTIONS = (functools.partial, types.MethodType, types.FunctionType)
 
 _Step = tuple[str, Any, Any]
 """A path such as "dataset.transforms[2].rng", what lies there, and the object that it is a part of."""
@@ -51,17 +54,18 @@ _Step = tuple[str, Any, Any]
 def generators(**roots: Any) -> dict[str, Any]:
     """The random generators inside these objects, by path; the global ones are left out."""
     libraries = adapters.generators()
-    kinds = tuple(kind for each in libraries for kind in each.kinds)
+    kinds = tuple([kind for each in libraries for kind in each.kinds])
     everyones = {id(one) for each in libraries for one in each.shared()}
-    known: dict[type, bool] = {}
 
     def draws(value: Any) -> bool:
-        kind = type(value)
-        if kind not in known:
-            known[kind] = isinstance(value, kinds)  # torch's kind of type is slow to ask
-        return known[kind] and not isinstance(value, random.SystemRandom) and id(value) not in everyones
+        return _is_generator(type(value), kinds) and id(value) not in everyones
 
     return {path: value for path, value, _ in _walk(roots, draws) if draws(value)}
+
+
+@functools.lru_cache(maxsize=1000)
+def _is_generator(kind: type, kinds: tuple[type, ...]) -> bool:
+    return issubclass(kind, kinds) and not issubclass(kind, random.SystemRandom)
 
 
 @contextlib.contextmanager
@@ -166,15 +170,16 @@ def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Ite
         seen.add(id(value))
         kept.append(value)
         yield path, value, holder
-        kind: type = type(value)
-        if _is_closed(kind):
+        if _is_closed(type(value)):
             continue
-        with contextlib.suppress(Exception):  # objects that do not like to be looked at
-            inside = isinstance(value, list | tuple | dict)
+        try:
+            inside = isinstance(value, _CONTAINERS)
             owner = holder if inside and holder is not None else value
             for name, part in _members(value, among_globals, kinds):
                 if len(seen) + len(waiting) < MOST and not _is_idle(part, among_many=inside):
                     waiting.append((path + name, part, owner))
+        except Exception:  # noqa: BLE001, S112 - an object that does not like to be looked at
+            continue
 
 
 @functools.lru_cache(maxsize=1000)
@@ -185,23 +190,21 @@ def _is_closed(kind: type) -> bool:
 
 def _is_idle(part: Any, *, among_many: bool) -> bool:
     """Whether nothing can be inside: scalars, what is empty, and a sample such as (path, class) among many."""
-    if isinstance(part, str | int | float | types.NoneType):
+    if part is None or isinstance(part, _NUMBERS):
         return True
-    if not isinstance(part, list | tuple | dict):
+    if not isinstance(part, _CONTAINERS):
         return False
-    return not part or (
-        among_many and isinstance(part, tuple) and all(isinstance(one, str | int | float) for one in part)
-    )
+    return not part or (among_many and isinstance(part, tuple) and all(isinstance(one, _NUMBERS) for one in part))
 
 
 def _members(value: Any, among_globals: Callable[[Any], bool], kinds: set[type]) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for place, (key, part) in enumerate(itertools.islice(value.items(), WIDE)):
             yield f"[{_key(key, place)}]", part
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         for place, part in enumerate(value[:WIDE]):
             yield f"[{place}]", part
-    elif isinstance(value, functools.partial | types.MethodType | types.FunctionType):
+    elif isinstance(value, _FUNCTIONS):
         yield from _of_function(value, among_globals)
     else:
         for name, part in list(getattr(value, "__dict__", {}).items()):
