@@ -58,7 +58,8 @@ def generators(**roots: Any) -> dict[str, Any]:
     everyones = {id(one) for each in libraries for one in each.shared()}
 
     def draws(value: Any) -> bool:
-        return _is_generator(type(value), kinds) and id(value) not in everyones
+        kind: type = type(value)
+        return _is_generator(kind, kinds) and id(value) not in everyones
 
     return {path: value for path, value, _ in _walk(roots, draws) if draws(value)}
 
@@ -170,7 +171,8 @@ def _walk(roots: Mapping[str, Any], among_globals: Callable[[Any], bool]) -> Ite
         seen.add(id(value))
         kept.append(value)
         yield path, value, holder
-        if _is_closed(type(value)):
+        kind: type = type(value)
+        if _is_closed(kind):
             continue
         try:
             inside = isinstance(value, _CONTAINERS)
