@@ -26,7 +26,7 @@ import re
 import statistics
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ from outlast_recipes.skeleton import recipe as installed
 from outlast_recipes.skeleton import training as skeleton
 from outlast_recipes.skeleton.evaluation import logits_of
 from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
+from outlast_recipes.skeleton.saved import Labels
 from outlast_recipes.skeleton.store import FORM, open_store
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data"
@@ -84,30 +85,42 @@ def builder(name: str) -> Callable[..., nn.Module]:
         return skeleton.build
     maker, kind = BASELINES[name]
 
-    def build(config: Any, classes: int, layout: Layout) -> nn.Module:
+    def build(config: Any, classes: int, layout: Layout, _frames: int) -> nn.Module:
         return NETWORKS[maker](classes, layout, kind, dropout=config.model.dropout)
 
     return build
 
 
-def nw_ucla(work: Path) -> Path:
+def nw_ucla(work: Path, _fold: int) -> Path:
     return _store(work, "nw_ucla", "nw_ucla_all_sqe.tar.xz")
 
 
-def utkinect(work: Path) -> Path:
+def nw_ucla_chosen(work: Path, _fold: int) -> Path:
+    return _store(work, "nw_ucla", "nw_ucla_all_sqe.tar.xz", "cameras-1-2", r"_v0[12]$")
+
+
+def utkinect(work: Path, _fold: int) -> Path:
     return _store(work, "utkinect", "utkinect_ntu_format.tar.xz")
 
 
-def _store(work: Path, name: str, archive: str) -> Path:
-    target = work / f"{name}.store"
+def utkinect_chosen(work: Path, fold: int) -> Path:
+    part, kept = ("subjects-6-10", "P(00[6-9]|010)") if fold % 2 else ("subjects-1-5", "P00[1-5]")
+    return _store(work, "utkinect", "utkinect_ntu_format.tar.xz", part, kept)
+
+
+def _store(work: Path, name: str, archive: str, part: str = "", kept: str = "") -> Path:
+    """The store of a data set, or of a part of it: the files whose names without suffix have `kept` in them."""
+    target = work / f"{name}{'-' if part else ''}{part}.store"
     if not (target / "index.json").exists():
         with tarfile.open(DATA / name / archive) as packed:
             packed.extractall(work / name, filter="data")
-        prepare(formats.find(work / name), target, FORM)
+        raw = formats.find(work / name)
+        files = [path for path in raw.files if re.search(kept, path.stem)]
+        prepare(dataclasses.replace(raw, files=files), target, FORM)
     return target
 
 
-def generated(work: Path) -> Path:
+def generated(work: Path, _fold: int) -> Path:
     target = work / "synthetic.store"
     if not (target / "index.json").exists():
         synthetic.store(target)
@@ -119,39 +132,49 @@ class Task:
     """A data set, how it is split, and what it is trained with; chosen by held-out training subjects, see
     docs/log.md."""
 
-    data: Callable[[Path], Path]
-    flags: dict[str, str]
+    data: Callable[[Path, int], Path]
+    flags: Mapping[str, str | bool]
     folds: tuple[dict[str, str], ...] = ({},)
 
 
+USUAL: dict[str, str | bool] = {"ema": "0.99", "mixed_precision": True}
 TASKS = {
     "nw-ucla": Task(
         nw_ucla,
         {"data.split": "cameras", "data.frames": "52", "batch_size": "32", "epochs": "80", "model.bodies": "1",
-         "augment.yaw": "1"},
+         "augment.yaw": "1", **USUAL},
     ),
-    "utkinect": Task(
+    "utkinect": Task(  # as `outlast train skeleton` trains without flags
         utkinect,
-        {"data.split": "subjects", "data.frames": "32", "batch_size": "16", "epochs": "80", "model.bodies": "1"},
+        {"data.split": "subjects"},
         ({"data.train_subjects": "1,2,3,4,5"}, {"data.train_subjects": "6,7,8,9,10"}),
+    ),
+    # What a small set's defaults are chosen by: the test half, or the test camera, is not in the store.
+    "utkinect-chosen": Task(
+        utkinect_chosen,
+        {"data.split": "subjects"},
+        tuple({"data.train_subjects": subjects} for subjects in ("1,2,3", "6,7,8", "3,4,5", "8,9,10")),
+    ),
+    "nw-ucla-chosen": Task(
+        nw_ucla_chosen,
+        {"data.split": "subjects"},
+        tuple({"data.train_subjects": subjects} for subjects in ("1,2,3,4,5,6,7", "4,5,6,7,8,9,10")),
     ),
     "synthetic": Task(
         generated,
         # Left and right, and speed, are what classes differ by: a mirror or a short crop would make one the other.
         {"data.split": "subjects", "data.train_subjects": "1,2,3,4,5,6", "data.frames": "64", "batch_size": "32",
             "epochs": "15",
-         "augment.mirror": "0", "augment.crop": "0.9"},
+         "augment.mirror": "0", "augment.crop": "0.9", **USUAL},
     ),
 }  # fmt: skip
 
 
 def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], work: Path) -> dict[str, Any]:
     """Train one network, or continue with it, and say what it reached on the test."""
-    store = task.data(work)
+    store = task.data(work, fold)
     given = {
         "data.validate_subjects": "0",
-        "ema": "0.99",
-        "mixed_precision": True,
         "keep_best": "0",
         "keep_last": "1",
         **task.flags,
@@ -179,10 +202,12 @@ def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], 
     )  # a part of it was spent in another process
     config = ready.resolved.config
     found, parts, classes = skeleton.load_data(config)
-    network = builder(name)(config, classes, LAYOUTS[found.layout])
     saved = outlast.open_saved(run_id, root=work / "runs")
+    frames = Labels(**saved.part("labels")).frames(config)
+    network = builder(name)(config, classes, LAYOUTS[found.layout], frames)
     network.load_state_dict(saved.part("ema"))
-    logits, labels = logits_of(network.eval(), parts["test"], config.data.frames, torch.device("cpu"))
+    logits, labels = logits_of(network.eval(), parts["test"], frames, torch.device("cpu"))
+    lost = float(nn.functional.cross_entropy(logits, labels))
     copies = {copy for _, copy in duplicates(found.entries, {key: part.numbers for key, part in parts.items()})}
     clean = torch.tensor([found.entries[number].name not in copies for number in parts["test"].numbers])
     right = (logits.argmax(1) == labels).float()
@@ -194,6 +219,7 @@ def trained(task: Task, name: str, seed: int, fold: int, flags: dict[str, str], 
         "clean": int(clean.sum()),
         "top1": float(right.mean()),
         "top1 clean": float(right[clean].mean()),
+        "cross-entropy": lost,
         "top5": correct(logits, labels, 5) / len(labels),
         "parameters": parameters(network),
         "CPU seconds": seconds,

@@ -403,6 +403,9 @@ def test_what_else_depends_on_it_is_said() -> None:
     assert batch.meaning(recipe, key) == "samples per optimizer step"
     (same,) = batch.depends(recipe, recipe.Config(), key, 64)
     assert same == "--batch-size is 64 already."
+    recipe = registry.find("skeleton")
+    (chosen,) = batch.depends(recipe, recipe.Config(), key, 64)
+    assert chosen.startswith("--batch-size was not given")
 
 
 @pytest.mark.parametrize(

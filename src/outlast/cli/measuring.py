@@ -186,7 +186,7 @@ def _batch(
     tell(f"Looking for the largest {what} that fits: a process for each try, none above {bounds.why or 'any bound'}")
     flag = f"--{key.replace('_', '-')}"
     now = prepared.resolved.values[key]
-    size = batch.search(now, lambda size: measure(short, (key, size)), tell)
+    size = batch.search(now or batch.FIRST, lambda size: measure(short, (key, size)), tell)
     result.numbers["batch"] = {"key": key, "size": size.batch, "above": size.above}
     yield "ok", "largest batch", f"{flag} {size.batch}, of powers of two ({size.above})"
     for sentence in batch.depends(prepared.recipe, config, key, size.batch):

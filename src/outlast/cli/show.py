@@ -130,7 +130,11 @@ def heading(prepared: PreparedRun) -> None:
     given = [f"{key} {shortened(show(value))}" for key, value in prepared.given.items()]
     warnings(prepared)
     values = prepared.resolved.values
-    size = [f"{name.replace('_', ' ')} {values[name]}" for name in ("epochs", "batch_size", "seed") if name in values]
+    size = [
+        f"{name.replace('_', ' ')} {values[name]}"
+        for name in ("epochs", "batch_size", "seed")
+        if values.get(name) is not None
+    ]
     say(" · ".join([f"run {prepared.folder.path}", *size, *(["given: " + ", ".join(given)] if given else [])]))
     for key, value in prepared.resolved.requested.items():
         say(f"{key} {value} is reduced to {prepared.resolved.values[key]}: {prepared.resolved.origins[key]}")

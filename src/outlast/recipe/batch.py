@@ -17,6 +17,8 @@ from outlast.recipe.measuring import Measured
 from outlast.recipe.recipe import Recipe
 
 LARGEST = 2**20
+FIRST = 16
+"""Tried first where a recipe chooses the batch size itself."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ def depends(recipe: Recipe, config: Config, key: str, batch: int) -> Iterator[st
     """
     known: dict[str, Any] = {leaf.key: _value(config, leaf.key) for leaf in leaves(recipe.Config)}
     before, flag = known[key], f"--{key.replace('_', '-')}"
+    if before is None:
+        yield f"{flag} was not given, so the recipe chooses it by the data; give it to train with this one."
+        return
     if batch == before:
         yield f"{flag} is {before} already."
         return

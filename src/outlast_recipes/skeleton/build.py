@@ -11,13 +11,13 @@ from outlast_recipes.skeleton.layouts import Layout
 from outlast_recipes.skeleton.model import SIZES, Last
 
 
-def build(config: Config, classes: int, layout: Layout) -> nn.Module:
+def build(config: Config, classes: int, layout: Layout, frames: int) -> nn.Module:
     model = config.model
     return Last(
         SIZES[model.size],
         classes,
         layout,
-        frames=config.data.frames,
+        frames=frames,
         kind=model.streams,
         shift=model.shift,
         routing=model.routing,

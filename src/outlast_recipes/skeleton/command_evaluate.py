@@ -42,7 +42,7 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     saved, device = open_run_of(values), device_of(values.device)
     network, labels = restored(saved, values.part)
     network.to(device)
-    store, parts, _ = load_data(saved.config, whole=True)
+    store, parts, _ = load_data(saved.config)
     part = parts[values.on]
     if not len(part):
         raise outlast.DataError(
@@ -50,7 +50,7 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
             "with --on."
         )
     check_data(labels, store, saved)
-    logits, truth = logits_of(network, part, saved.config.data.frames, device)
+    logits, truth = logits_of(network, part, labels.frames(saved.config), device)
     numbers = {name: each.numbers for name, each in parts.items()}
     copies = {pair[1] for pair in duplicates(store.entries, numbers)} if values.on == "test" else set()
     kept = torch.tensor([store.entries[number].name not in copies for number in part.numbers])
@@ -83,7 +83,7 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
         )
     if store.hash != labels.data:
         yield f"  (the run was trained on other data: {labels.data[:12]}, not {store.hash[:12]})"
-    yield _cost_line(report, saved)
+    yield _cost_line(report, saved.config.model.bodies, labels.frames(saved.config))
     yield ""
     yield from classification.class_lines(rows)
     yield ""
@@ -103,7 +103,7 @@ def _accuracies(logits: Tensor, truth: Tensor, kept: Tensor) -> dict[str, Any]:
 
 def _cost(network: nn.Module, saved: outlast.SavedCheckpoint, labels: Labels, device: torch.device) -> dict[str, Any]:
     config = saved.config
-    inputs = example(LAYOUTS[labels.layout], config.data.frames, device=device, bodies=config.model.bodies)
+    inputs = example(LAYOUTS[labels.layout], labels.frames(config), device=device, bodies=config.model.bodies)
     return {
         "parameters": parameters(network),
         "macs": macs(network, inputs),
@@ -111,8 +111,7 @@ def _cost(network: nn.Module, saved: outlast.SavedCheckpoint, labels: Labels, de
     }
 
 
-def _cost_line(report: dict[str, Any], saved: outlast.SavedCheckpoint) -> str:
-    bodies, frames = saved.config.model.bodies, saved.config.data.frames
+def _cost_line(report: dict[str, Any], bodies: int, frames: int) -> str:
     return (
         f"  {report['parameters']:,} parameters, {report['macs'] / 1e9:.3f} GMAC for {bodies} "
         f"{'body' if bodies == 1 else 'bodies'} of {frames} frames, {1e3 * report['seconds_for_one_clip']:.1f} ms a "

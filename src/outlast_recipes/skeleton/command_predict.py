@@ -40,7 +40,7 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
             f"{values.file} has {clip.joints.shape[2]} joints; {saved.run_id} was trained on {layout.name} and "
             f"expects {layout.joints}. Give a file of that format."
         )
-    found = saliency.looked_at(network, clip, saved.config.data.frames)
+    found = saliency.looked_at(network, clip, labels.frames(saved.config))
     yield (
         f"{values.file.name}: {len(clip.mask)} frames, {int(clip.mask.any(0).sum())} bodies, by {saved.run_id}, step "
         f"{saved.step} ({values.part})"

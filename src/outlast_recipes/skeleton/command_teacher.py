@@ -15,10 +15,9 @@ from outlast_recipes.common.classification import correct
 from outlast_recipes.common.run_options import add_seed
 from outlast_recipes.common.training import device_of
 from outlast_recipes.skeleton import distill
-from outlast_recipes.skeleton.augment import Strength
 from outlast_recipes.skeleton.command_options import add_run_arguments, check_data, open_run_of
 from outlast_recipes.skeleton.config import Config
-from outlast_recipes.skeleton.data import load_data
+from outlast_recipes.skeleton.data import load_data, strength_of
 from outlast_recipes.skeleton.evaluation import BATCH
 from outlast_recipes.skeleton.saved import restored
 from outlast_recipes.skeleton.views import ClipSubset, Views
@@ -40,10 +39,10 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     saved, device = open_run_of(values), device_of(values.device)
     network, labels = restored(saved, values.part)
     network.to(device)
-    store, parts, classes = load_data(saved.config, whole=True)
+    store, parts, classes = load_data(saved.config)
     check_data(labels, store, saved)
     part: ClipSubset = parts["train"]
-    strength, frames = Strength(**saved.config.augment.model_dump()), saved.config.data.frames
+    strength, frames = strength_of(saved.config, labels.yaw(saved.config)), labels.frames(saved.config)
     views = Views(part, frames, strength, values.seed)
     logits = np.empty((len(part), values.views, classes), np.float16)
     right = done = 0
@@ -73,10 +72,10 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     size = target.stat().st_size / 1e6
     yield f"{target}: {values.views} views of {len(part)} clips, {classes} classes, {size:.1f} MB"
     yield f"The teacher's top-1 accuracy on them is {right / len(part) / values.views:.1%}."
-    yield f"Train a student with: {_student(saved.config, target)}"
+    yield f"Train a student with: {_student(saved.config, target, frames)}"
 
 
-def _student(config: Config, logits: Path) -> str:
+def _student(config: Config, logits: Path, frames: int) -> str:
     """The command that trains a student on the same split and frames."""
     data = config.data
     words = ["outlast train skeleton --mode distill --teacher-logits", shlex.quote(str(logits))]
@@ -85,6 +84,5 @@ def _student(config: Config, logits: Path) -> str:
         words += ["--train-subjects", ",".join(map(str, data.train_subjects))]
     if data.validate_subjects is not None:
         words += ["--data.validate-subjects", str(data.validate_subjects)]
-    if data.frames != Config().data.frames:
-        words += ["--data.frames", str(data.frames)]
+    words += ["--data.frames", str(frames)]
     return " ".join(words)

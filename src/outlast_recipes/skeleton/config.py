@@ -25,7 +25,9 @@ class Data(Section):
     validate_subjects: int | None = setting(
         None, "number of validation subjects, taken out of the training subjects; a tenth when not given", ge=0
     )
-    frames: int = setting(64, "frames of a view; a multiple of 4", ge=8, multiple_of=4)
+    frames: int | None = setting(
+        None, "frames of a view, a multiple of 4; by the length of the clips when not given", ge=8, multiple_of=4
+    )
 
 
 class Model(Section):
@@ -48,7 +50,9 @@ class Model(Section):
 class Augment(Section):
     crop: float = setting(0.5, "minimum share of a clip in a crop", gt=0, le=1)
     turn: float = setting(0.3, "maximum rotation about each axis, in radians", ge=0)
-    yaw: float = setting(0.0, "additional rotation about the vertical axis, in radians", ge=0)
+    yaw: float | None = setting(
+        None, "additional rotation about the vertical axis, in radians; by the number of clips when not given", ge=0
+    )
     scale: float = setting(0.2, "maximum scaling of each axis, as a share", ge=0, lt=1)
     shear: float = setting(0.1, "maximum shear of each axis by each other", ge=0)
     mirror: float = setting(0.5, "probability of mirroring left and right", ge=0, le=1)
@@ -81,8 +85,17 @@ class Config(outlast.SupervisedConfig):
         flags=("--data-path",),
         aliases=("kaggle_datasets.ntu120_skeletons",),
     )
-    epochs: int = setting(200, "passes over the data", on_resume="free", flags=("-e",), aliases=("max_epochs",), ge=1)
-    batch_size: int = setting(128, "batch size: clips per optimizer step", flags=("-b",), ge=2)
+    epochs: int | None = setting(  # type: ignore[assignment]  # None: see `sizing`
+        None,
+        "passes over the data; by the number of clips when not given",
+        on_resume="free",
+        flags=("-e",),
+        aliases=("max_epochs",),
+        ge=1,
+    )
+    batch_size: int | None = setting(  # type: ignore[assignment]
+        None, "batch size: clips per optimizer step; by the number of clips when not given", flags=("-b",), ge=2
+    )
     learning_rate: float = setting(
         2e-3, "peak learning rate; 0.1 is usual for sgd", flags=("--lr",), aliases=("lr",), ge=0
     )

@@ -26,7 +26,7 @@ def to_torch_export(saved: outlast.SavedCheckpoint, part: str, target: Path) -> 
 
 def _traced(saved: outlast.SavedCheckpoint, part: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]:
     network, labels = restored(saved, part)
-    joints, mask = example(LAYOUTS[labels.layout], saved.config.data.frames, batch=2)
+    joints, mask = example(LAYOUTS[labels.layout], labels.frames(saved.config), batch=2)
     mask[1, :, 1] = False  # one clip with two bodies, one with one
     return network, (joints, mask)
 

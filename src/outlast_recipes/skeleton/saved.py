@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import nn
 
 import outlast
 from outlast_recipes.common.facts import FixedFacts
 from outlast_recipes.skeleton.build import build
+from outlast_recipes.skeleton.config import Config
 from outlast_recipes.skeleton.layouts import LAYOUTS
+from outlast_recipes.skeleton.sizing import given
 
 
 class Labels(FixedFacts):
@@ -23,6 +25,8 @@ class Labels(FixedFacts):
         teacher: hash of a teacher's logits, or empty.
         computed: how blocks are computed on a CPU (`compiled.how`), or empty. A session with another way goes on, and
             its resume is said not to be exact.
+        sized: the values that followed the training set when the run began (`sizing`); None in a run of a version that
+            recorded none.
     """
 
     WORDS: ClassVar = {
@@ -32,9 +36,34 @@ class Labels(FixedFacts):
         "teacher": "teacher logits (their hash)",
     }
 
-    def __init__(self, layout: str, classes: Sequence[str], data: str, teacher: str, computed: str = "") -> None:
+    def __init__(
+        self,
+        layout: str,
+        classes: Sequence[str],
+        data: str,
+        teacher: str,
+        computed: str = "",
+        sized: Mapping[str, Any] | None = None,
+    ) -> None:
         self.layout, self.classes, self.data, self.teacher = layout, list(classes), data, teacher
-        self.computed = computed
+        self.computed, self.sized = computed, sized
+
+    def state_dict(self) -> dict[str, Any]:
+        """All attributes; a run of a version that did not record `sized` goes on without it."""
+        return {key: value for key, value in super().state_dict().items() if key != "sized" or value}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As `FixedFacts`, and the values that the run began with are kept."""
+        super().load_state_dict(state)
+        self.sized = state.get("sized")
+
+    def frames(self, config: Config) -> int:
+        """The frames of a view of the run that has these labels and this config."""
+        return int({**(self.sized or {}), **given(config)}["frames"])
+
+    def yaw(self, config: Config) -> float:
+        """By how many radians its views were turned about the vertical at most, beside other turns."""
+        return float({**(self.sized or {}), **given(config)}["yaw"])
 
 
 def restored(opened_run: outlast.SavedCheckpoint, part: str | None = None) -> tuple[nn.Module, Labels]:
@@ -50,6 +79,7 @@ def restored(opened_run: outlast.SavedCheckpoint, part: str | None = None) -> tu
             "no validation clips (--data.validate-subjects). Give --part ema or model."
         )
     labels = Labels(**opened_run.part("labels"))
-    network = build(opened_run.config, len(labels.classes), LAYOUTS[labels.layout])
+    frames = labels.frames(opened_run.config)
+    network = build(opened_run.config, len(labels.classes), LAYOUTS[labels.layout], frames)
     opened_run.load_into(network, part)
     return network.eval(), labels

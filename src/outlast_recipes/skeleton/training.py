@@ -39,15 +39,26 @@ from outlast_recipes.skeleton.augment import collate
 from outlast_recipes.skeleton.build import build, optimizer_of
 from outlast_recipes.skeleton.commands import COMMANDS
 from outlast_recipes.skeleton.config import Config, Distill
-from outlast_recipes.skeleton.data import load_data, teacher_of, views_of
-from outlast_recipes.skeleton.distill import distillation_loss
+from outlast_recipes.skeleton.data import (
+    Parts,
+    check_teacher,
+    given_values,
+    load_data,
+    size_of,
+    teacher_of,
+    trained_on,
+    views_of,
+)
+from outlast_recipes.skeleton.distill import TeacherLogits, distillation_loss
 from outlast_recipes.skeleton.evaluation import accuracies, example
 from outlast_recipes.skeleton.export import EXPORTS
 from outlast_recipes.skeleton.layouts import LAYOUTS, Layout
 from outlast_recipes.skeleton.saved import Labels
+from outlast_recipes.skeleton.sizing import Sized, explained, settled
 from outlast_recipes.skeleton.views import ClipSubset
 
-Build = Callable[[Config, int, Layout], nn.Module]
+Build = Callable[[Config, int, Layout, int], nn.Module]
+"""Of the values, the classes, the joints, and the frames of a view."""
 
 
 def train(run: Run, config: Config, build: Build = build) -> None:
@@ -57,8 +68,10 @@ def train(run: Run, config: Config, build: Build = build) -> None:
         keep_freed_memory()
     store, parts, classes = load_data(config, run=run)
     teacher = teacher_of(config)
-    views = views_of(config, parts, teacher)
-    network = build(config, classes, LAYOUTS[store.layout]).to(device)
+    sized = begin(run, config, parts, teacher, device)
+    parts = trained_on(config, parts, sized.batch_size)
+    views = views_of(config, parts["train"], teacher, sized)
+    network = build(config, classes, LAYOUTS[store.layout], sized.frames).to(device)
     model = across_ranks(network, device)
     ema = copy.deepcopy(network).eval()
     best = BestByValidation(ema)
@@ -67,14 +80,11 @@ def train(run: Run, config: Config, build: Build = build) -> None:
     finite = Finite(network, scaled=scaler.is_enabled())
     loader = outlast.DataLoader(
         parts["train"],
-        config.batch_size,
+        sized.batch_size,
         seed=config.seed,
         drop_last=True,
         collate_fn=collate,
         **loader_options(config),
-    )
-    labels = Labels(
-        store.layout, store.classes, store.hash, teacher.hash if teacher else "", computed(run, config, device)
     )
     run.track(
         keep={"optimizer": ["lr", "weight_decay"]},  # the values of this attempt; the rate is set in every step
@@ -82,15 +92,14 @@ def train(run: Run, config: Config, build: Build = build) -> None:
         ema=ema,
         best=best.weights,
         choice=best,
-        labels=labels,
         optimizer=optimizer,
         scaler=scaler,
         data=loader,
     )
-    if few := few_steps(len(parts["train"]), config.batch_size, len(loader), config.epochs):
+    if few := few_steps(len(parts["train"]), sized.batch_size, len(loader), sized.epochs):
         run.tell(few)
 
-    for batch in run.batches(loader, epochs=config.epochs):
+    for batch in run.batches(loader, epochs=sized.epochs):
         model.train()
         view = (run.epoch or 1) if teacher is None else ((run.epoch or 1) - 1) % teacher.views
         joints, mask = views(batch, view, device)
@@ -121,11 +130,30 @@ def train(run: Run, config: Config, build: Build = build) -> None:
                 **{name: mean_of_ranks(value) for name, value in logged.items()}, lr=optimizer.param_groups[0]["lr"]
             )
         if validates(run, config.validate_every) and len(parts["val"]):
-            top1, _ = accuracies(ema, parts["val"], config.data.frames, device)
+            top1, _ = accuracies(ema, parts["val"], sized.frames, device)
             run.log(val_top1=top1)
             best.update(run.epoch or 0, top1, ema)
 
-    log_test(run, parts["test"], config, ema, best)
+    log_test(run, parts["test"], config, sized.frames, ema, best)
+
+
+def begin(run: Run, config: Config, parts: Parts, teacher: TeacherLogits | None, device: torch.device) -> Sized:
+    """Track what stays the same in a run, compare its teacher with the data, and say which values follow the set.
+
+    Returns:
+        Those values. A run that goes on has the ones that it began with.
+    """
+    store = parts["train"].store
+    values = given_values(config, teacher)
+    sized = settled(values, size_of(parts))
+    taught = teacher.hash if teacher else ""
+    labels = Labels(store.layout, store.classes, store.hash, taught, computed(run, config, device), sized.record())
+    run.track(labels=labels)
+    sized = settled(values, sized, labels.sized)
+    check_teacher(teacher, parts, len(store.classes), sized.frames)
+    if words := explained(values, sized):
+        run.tell(words)
+    return sized
 
 
 def computed(run: Run, config: Config, device: torch.device) -> str:
@@ -137,7 +165,7 @@ def computed(run: Run, config: Config, device: torch.device) -> str:
     return compiled.how()
 
 
-def log_test(run: Run, test: ClipSubset, config: Config, ema: nn.Module, best: BestByValidation) -> None:
+def log_test(run: Run, test: ClipSubset, config: Config, frames: int, ema: nn.Module, best: BestByValidation) -> None:
     """Test accuracy of the last averaged weights and of those that were best on validation.
 
     The test is read once, by a finished run, and nothing is chosen by it.
@@ -146,10 +174,10 @@ def log_test(run: Run, test: ClipSubset, config: Config, ema: nn.Module, best: B
         run.tell(f"--split {config.data.split} has no test clips, so no test result is reported.")
         return
     device = device_of(config.device)
-    top1, top5 = accuracies(ema, test, config.data.frames, device)
+    top1, top5 = accuracies(ema, test, frames, device)
     reached: dict[str, Any] = {"test_top1": top1, "test_top5": top5}
     if best.epoch:
-        top1, top5 = accuracies(best.weights, test, config.data.frames, device)
+        top1, top5 = accuracies(best.weights, test, frames, device)
         reached |= {"best_epoch": best.epoch, "best_test_top1": top1, "best_test_top5": top5}
     run.log(**reached)
 
@@ -171,16 +199,21 @@ def check(config: Any) -> str:
     except NotPrepared as error:  # nothing is in the way of a training
         return str(error)
     teacher = teacher_of(config)
+    values = given_values(config, teacher)
+    sized = settled(values, size_of(parts))
+    check_teacher(teacher, parts, classes, sized.frames)
+    parts = trained_on(config, parts, sized.batch_size)
     sizes = ", ".join(f"{len(clips)} {name}" for name, clips in parts.items())
-    few = few_steps(len(parts["train"]), config.batch_size, len(parts["train"]) // config.batch_size, config.epochs)
+    clips, chosen = len(parts["train"]), explained(values, sized).removesuffix(".")
+    few = few_steps(clips, sized.batch_size, clips // sized.batch_size, sized.epochs)
     taught = f"; teacher {teacher.about.teacher}, {teacher.views} views per clip" if teacher else ""
     layout = LAYOUTS[store.layout]
-    network = build(config, classes, layout)
-    work = macs(network, example(layout, config.data.frames, bodies=config.model.bodies))
+    network = build(config, classes, layout, sized.frames)
+    work = macs(network, example(layout, sized.frames, bodies=config.model.bodies))
     return (
         f"{len(store)} clips of {classes} classes ({store.layout}): {sizes}; {len(store.refused)} files were "
         f"refused{taught}; LAST {config.model.size}, {parameters(network):,} parameters, {work / 1e9:.3f} GMAC per "
-        f"clip{'; ' + few if few else ''}"
+        f"clip{'; ' + chosen if chosen else ''}{'; ' + few if few else ''}"
     )
 
 

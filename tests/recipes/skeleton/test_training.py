@@ -24,6 +24,7 @@ from outlast_recipes.skeleton import compiled, distill
 from outlast_recipes.skeleton import training as skeleton
 from outlast_recipes.skeleton.augment import Strength
 from outlast_recipes.skeleton.saved import restored
+from outlast_recipes.skeleton.sizing import settled
 from outlast_recipes.skeleton.splits import split
 from outlast_recipes.skeleton.store import FORM, Store, open_store
 from tests import messages, processes
@@ -130,16 +131,19 @@ def test_the_order_of_time_is_learnt_and_both_results_are_reported(tmp_path: Pat
     saved = outlast.open_saved("skeleton", root=tmp_path)
     assert saved.part("choice") == {"epoch": last["best_epoch"], "value": chosen}
     held = {"layout": "kinect-2", "classes": ["raise", "lower", "both"], "data": open_store(store).hash, "teacher": ""}
-    assert saved.part("labels") == held | {"computed": compiled.how()}
+    sized = {"clips": 36, "length": 16, "batch_size": 8, "epochs": 20, "frames": 16, "yaw": 1.0}
+    assert saved.part("labels") == held | {"computed": compiled.how(), "sized": sized}
 
 
 def test_the_data_are_described(store: Path) -> None:
-    config = skeleton.Config(data_root=store, batch_size=8, data={"split": "xview", "validate_subjects": 1})
+    given = {"batch_size": 8, "epochs": 200, "data": {"split": "xview", "validate_subjects": 1, "frames": 64}}
+    given["augment"] = {"yaw": 0}
+    config = skeleton.Config(data_root=store, **given)
     facts = {"clips": 72, "parameters": "999,065", "gmac": 0.968}
     messages.said([skeleton.check(config)], "skeleton/data-of-the-run", train=36, val=12, test=24, **facts)
     with messages.raises(outlast.ConfigError, "skeleton/needs-data-root"):
         skeleton.check(skeleton.Config())
-    above = skeleton.Config(data_root=store.parent, batch_size=8, data={"split": "xview", "validate_subjects": 1})
+    above = skeleton.Config(data_root=store.parent, **given)
     assert skeleton.check(above) == skeleton.check(config), (
         "the only store in a folder is found, as below /kaggle/input"
     )
@@ -207,7 +211,7 @@ OPTIONS = {
     "weight_decay": "0.5", "warmup": "0.5", "label_smoothing": "0", "ema": "0.5", "data.split": "cameras",
     "data.validate_subjects": "2", "data.frames": "24", "model.size": "tiny", "model.streams": "joint",
     "model.shift": "off", "model.routing": "static", "model.attention": "False", "model.bodies": "1",
-    "model.dropout": "0.5", "model.drop_path": "0.5", "augment.crop": "0.9", "augment.turn": "0", "augment.yaw": "1",
+    "model.dropout": "0.5", "model.drop_path": "0.5", "augment.crop": "0.9", "augment.turn": "0", "augment.yaw": "0",
     "augment.scale": "0", "augment.shear": "0", "augment.mirror": "0", "augment.swap": "0", "augment.bones": "0",
     "augment.drop_axis": "1", "augment.drop_joints": "1", "augment.drop_time": "1", "epochs": "2", "debug": "True",
 }  # fmt: skip
@@ -300,7 +304,8 @@ def test_a_students_views_are_those_that_the_teacher_saw(store: Path, taught: Pa
     assert flags["data.split"] == config.data.split
     opened, parts, _ = skeleton.load_data(config)
     network, _ = restored(outlast.open_saved("teacher", root=taught))
-    views = skeleton.views_of(config, parts, teacher)
+    sized = settled(skeleton.given_values(config, teacher), skeleton.size_of(parts))
+    views = skeleton.views_of(config, parts["train"], teacher, sized)
     for batch in parts["train"].batches(5):
         for view in range(2):
             with torch.no_grad():
