@@ -97,17 +97,28 @@ def test_one_line_says_what_is_waited_for(
     remote.close()
 
 
+def what_is_said(capsys: pytest.CaptureFixture[str]) -> str:
+    """What is said on stderr, by a thread that may come late."""
+    until = time.monotonic() + 30
+    said = ""
+    while not said.endswith("\n"):
+        assert time.monotonic() < until
+        time.sleep(PATIENCE)
+        said += capsys.readouterr().err
+    return said
+
+
 def test_the_sentences(capsys: pytest.CaptureFixture[str]) -> None:
     silence = Silence("s3://bucket/runs", 200.0)
     with silence.waiting():
-        time.sleep(4 * PATIENCE)
-    messages.said(capsys.readouterr().err, "remote/no-answer", what="s3://bucket/runs", minutes="4 minutes")
+        said = what_is_said(capsys)
+    messages.said(said, "remote/no-answer", what="s3://bucket/runs", minutes="4 minutes")
     silence = Silence("s3://bucket/runs", 20.0)
     with silence.waiting() as wait:
         wait.reason = "Slow down (status 503)"
-        time.sleep(4 * PATIENCE)
+        said = what_is_said(capsys)
     messages.said(
-        capsys.readouterr().err,
+        said,
         "remote/not-available-now",
         what="s3://bucket/runs",
         minutes="1 minute",

@@ -55,8 +55,13 @@ class Batch:
         return self._each(Tensor.pin_memory)
 
     def pieces(self, frames: float) -> Iterator[Self]:
-        """The clips, shortest first, in pieces of at most so many frames with their padding; a longer clip is a piece
-        of its own."""
+        """The clips in pieces of at most so many frames with their padding; a longer clip is a piece of its own.
+
+        Several pieces have the shortest clips first. One piece is the batch as it is.
+        """
+        if len(self) * getattr(self, self.over_time[0]).shape[1] <= frames:
+            yield self
+            return
         order = self.lengths.argsort(stable=True)
         lengths = [max(1, length) for length in self.lengths[order].tolist()]
         begin = 0

@@ -87,16 +87,19 @@ def _mutant(publisher, bare: Path, tmp_path: Path, *, lose: bool) -> list[str]:
     return sweep.sweep(publisher, publishers.wrong_with_manifest, bare, tmp_path, points, lose=lose)
 
 
+@pytest.mark.slow
 def test_mutant_reference_first_is_caught(bare: Path, tmp_path: Path) -> None:
     found = _mutant(publishers.reference_first, bare, tmp_path, lose=False)
     assert any("has no whole object" in each and "again" not in each for each in found)
 
 
+@pytest.mark.slow
 def test_mutant_exists_only_is_caught(bare: Path, tmp_path: Path) -> None:
     found = _mutant(publishers.exists_only, bare, tmp_path, lose=False)
     assert any("published again: " in each and "has no whole object" in each for each in found)
 
 
+@pytest.mark.slow
 def test_mutant_without_fsync_is_caught(bare: Path, tmp_path: Path) -> None:
     found = _mutant(publishers.unsynced, bare, tmp_path, lose=True)
     assert any("has no whole object" in each for each in found)

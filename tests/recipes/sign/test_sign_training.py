@@ -277,7 +277,10 @@ def test_values_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("case", "form"), [("part_conv", "onnx"), ("iv3_gru", "onnx"), ("transformer", "pt2")])
+@pytest.mark.parametrize(
+    ("case", "form"),
+    [("part_conv", "onnx"), pytest.param("iv3_gru", "onnx", marks=pytest.mark.slow), ("transformer", "pt2")],
+)
 def test_an_export_gives_the_same_at_other_lengths(tmp_path: Path, case: str, form: str, capsys: Any) -> None:
     from outlast_recipes.sign.export import example
     from outlast_recipes.sign.saved import restored

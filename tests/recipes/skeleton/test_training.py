@@ -111,9 +111,9 @@ def test_float16_resumes_with_the_scale_that_it_had_found(
         return torch.float16, torch.amp.GradScaler("cpu", init_scale=2.0**24, growth_interval=2, enabled=wanted)
 
     monkeypatch.setattr(skeleton, "half_precision", narrow)
-    flags = {"mixed_precision": "True", "epochs": "2"}
+    flags = {"mixed_precision": "True", "epochs": "1"}
     assert train(tmp_path / "twin", store, **flags) == "finished"
-    assert train(tmp_path / "cut", store, stop_after=3, **flags) == "preempted"
+    assert train(tmp_path / "cut", store, stop_after=2, **flags) == "preempted"
     cut = outlast.open_saved("skeleton", root=tmp_path / "cut").part("scaler")
     assert 0 < cut["scale"] < 2.0**24
     assert train(tmp_path / "cut", store, **flags) == "finished"
@@ -505,7 +505,7 @@ def test_one_step_an_epoch_is_reported_with_a_better_value(
         "16 makes 14 an epoch."
     )
     assert few_steps(1000, 128, 7, 200) == ""
-    words = ["train", "skeleton", "--data-root", str(store), *RAW[:-1], "32"]
+    words = ["train", "skeleton", "--data-root", str(store), *RAW[:-1], "32", "--augment.yaw", "0.5"]
     assert main(words) == 0
     said = capsys.readouterr().err
     messages.said(said, "training/few-steps", samples=36, batch=32, epoch=9)
