@@ -78,6 +78,15 @@ def start(
     return _templates[template].fork(list(words[1:]), cwd or Path.cwd(), {**(env or os.environ)}, start_new_session)
 
 
+def run_into(
+    words: Sequence[str], folder: Path, variables: Mapping[str, str], output: Path, template: str = "launch"
+) -> int:
+    """As `outlast.integrations.prove.run_process`, for Python without torch: its output in a file, its exit status."""
+    done = run(words, cwd=folder, env=variables, template=template)
+    output.write_text(done.stdout + done.stderr)
+    return done.returncode
+
+
 def start_ranks(words: Sequence[str], count: int) -> list[Process]:
     """Start it as so many ranks of one training, with what torchrun tells each of them."""
     with socket.create_server(("127.0.0.1", 0)) as free:

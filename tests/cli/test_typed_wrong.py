@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests import messages
+from tests import messages, processes
 from tests.cli.things import Thing
 
 import outlast
@@ -71,7 +71,8 @@ def refused(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.parametrize("verb", sorted(set(VERBS) - {"board", "kaggle", "quota", "train", "relay"}))
-def test_a_wrong_name(place: Path, refused, verb: str) -> None:
+def test_a_wrong_name(place: Path, refused, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outlast.integrations.prove.run_process", processes.run_into)  # one for nearly every word
     for word in WRONG:
         refused(verb, word)
         refused(verb, "mine", word)

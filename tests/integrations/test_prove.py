@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import runpy
 import sys
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from tests import messages
+from tests import messages, processes
 from tests.integrations import twins
 
 from outlast.cli import main
-from outlast.errors import EXIT_FAILED, UsageError
+from outlast.errors import UsageError
 from outlast.integrations import prove
 from outlast.run import witness
 from outlast.run.parts import Parts
@@ -39,38 +35,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def forked(argv: Sequence[str], folder: Path, variables: Mapping[str, str], output: Path) -> int:
-    """As `prove.run_process`, for a Python script without torch: a fork of this process has its imports already."""
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    code = EXIT_FAILED
-    try:
-        with output.open("wb") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-        os.environ.clear()
-        os.environ.update(variables)
-        os.chdir(folder)
-        sys.argv = list(argv[1:])
-        runpy.run_path(argv[1], run_name="__main__")
-        code = 0
-    except SystemExit as end:
-        code = int(end.code or 0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(BaseException):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scripts are run in forks."""
-    monkeypatch.setattr(prove, "run_process", forked)
+    """Scripts are run in forks of a process that has imported what they import."""
+    monkeypatch.setattr(prove, "run_process", processes.run_into)
 
 
 def lines_of(capfd: pytest.CaptureFixture[str]) -> list[str]:
