@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import importlib.metadata
+import lzma
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ import pytest
 
 import outlast
 from outlast.environment import Environment, Limits
-from tests import messages, processes
+from tests import messages, processes, template
 from tests.standins import slurm
 
 # Two test processes with two threads each would wait for each other on two cores.
@@ -122,6 +123,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), 0, f"Skipped: needs {name}, which OUTLAST_TESTS_WITHOUT names")
     return report
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _packed_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All test processes, and those that they fork, compress the same code once: it takes seconds, at every launch."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "packed"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(template, "PACKED", str(folder))
+        patch.setenv("OUTLAST_TESTS_PACKED", str(folder))
+        patch.setattr(lzma, "compress", template.packed_once)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -26,12 +26,13 @@ import weakref
 from typing import Any
 
 compress = lzma.compress
-PLACE = sys.argv[1]
+PACKED = os.environ.get("OUTLAST_TESTS_PACKED", os.path.dirname(sys.argv[1]) if __name__ == "__main__" else "")
+"""The folder of what has been compressed once; a test process and the templates share one."""
 
 
 def main() -> None:
     """Fork for each connection, while the owner lives."""
-    place, owner, modules = PLACE, int(sys.argv[2]), sys.argv[3:]
+    place, owner, modules = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     for module in modules:
         importlib.import_module(module)
     for each in list(weakref.finalize._registry):  # torch's own, of the imports: 40 ms at the end of every process
@@ -153,7 +154,7 @@ def become(request: dict[str, Any], streams: list[int]) -> None:
 
 def packed_once(data: bytes) -> bytes:
     """In place of `lzma.compress`: nearly every launch packs the same code, which takes a second."""
-    place = f"{PLACE}.{hashlib.sha256(data).hexdigest()}.xz"
+    place = os.path.join(PACKED, f"{hashlib.sha256(data).hexdigest()}.xz")
     try:
         with open(place, "rb") as file:
             return file.read()

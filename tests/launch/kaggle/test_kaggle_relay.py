@@ -132,7 +132,8 @@ def test_three_sessions_of_a_real_recipe_whose_outputs_the_limit_would_take(lapt
     head = 'import os\nimport time\n\nTAKEN, WAITS = [], "KAGGLE_KERNEL_RUN_TYPE" in os.environ\n'
     text = training.read_text().replace(body, wait + body)
     training.write_text(text.replace("import copy\n", f"import copy\n{head}", 1))
-    flags = ["--epochs", "20", "--num-workers", "0"]
+    small = ["--data.samples", "288", "--batch-size", "8", "--model.width", "4"]
+    flags = ["--epochs", "10", *small, "--num-workers", "0"]
     begun = time.time()
     train = [sys.executable, "-m", "outlast.cli", "train", "slow", *flags, "--checkpoint-dir", "twin"]
     subprocess.run(train, cwd=laptop.folder, check=True, capture_output=True, timeout=400)  # starts as a session does
