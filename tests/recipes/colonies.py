@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from outlast.config import resolve
-from outlast_recipes.emergence import learn
+from outlast_recipes.emergence import devices, learn
 from outlast_recipes.emergence.config import Config
 
 TINY = {
@@ -39,8 +39,19 @@ def begin(values: Config) -> learn.Colony:
     return learn.begin(values)
 
 
+_steps: dict[Config, Any] = {}
+
+
+def compiled_once(values: Config, spread: learn.Colony) -> Any:
+    """In place of `devices.compiled`: a run that continues in this process is not traced again."""
+    if values not in _steps:
+        _steps[values] = devices.compiled(values, spread)
+    return _steps[values]
+
+
 def forget() -> None:
     """Let go of all that was compiled: a process may hold only so many pieces of compiled code."""
+    _steps.clear()
     chunk.cache_clear()
     begin.cache_clear()
     jax.clear_caches()

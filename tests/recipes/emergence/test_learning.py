@@ -15,13 +15,21 @@ import pytest
 
 import outlast
 from outlast.config import leaves
-from outlast_recipes.emergence import assay, learn, observe, policy, ppo, refill, rollout
+from outlast_recipes.emergence import assay, learn, observe, pictures, policy, ppo, refill, rollout, training
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.world import AGENT
 from tests import messages, processes
 from tests.conftest import REPOSITORY
 from tests.durability.digits import final, train
-from tests.recipes.colonies import TINY, begin, chunk, config, forget, run, same
+from tests.recipes.colonies import TINY, begin, chunk, compiled_once, config, forget, run, same
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of the same values are compiled once; what a run draws at its end is looked at in test_commands.py."""
+    monkeypatch.setattr(training, "compiled", compiled_once)
+    for name in ("curves", "phylogeny"):
+        monkeypatch.setattr(pictures, name, lambda *given: given[-1].write_bytes(b"a picture"))
 
 
 def some(values: Config, seed: int = 0) -> tuple[dict, jax.Array, jax.Array]:

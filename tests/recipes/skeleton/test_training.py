@@ -102,16 +102,15 @@ def test_without_a_compiler_a_run_goes_on_and_says_that_it_is_not_exact(
     assert "not exact" not in capsys.readouterr().err
 
 
-def test_float16_resumes_with_the_scale_that_it_had_found(
-    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_float16_resumes_with_the_scale_that_it_had_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a T4 does, on a CPU: gradients overflow at first, those steps are left out and the scale falls."""
 
     def narrow(device: torch.device, *, wanted: bool) -> tuple[torch.dtype, torch.amp.GradScaler]:
         return torch.float16, torch.amp.GradScaler("cpu", init_scale=2.0**24, growth_interval=2, enabled=wanted)
 
     monkeypatch.setattr(skeleton, "half_precision", narrow)
-    flags = {"mixed_precision": "True", "epochs": "1"}
+    store = skeletons.store(tmp_path / "store", 36).folder  # a CPU is slow in float16
+    flags = {"mixed_precision": "True", "epochs": "1", "batch_size": "4", "data__frames": "8"}
     assert train(tmp_path / "twin", store, **flags) == "finished"
     assert train(tmp_path / "cut", store, stop_after=2, **flags) == "preempted"
     cut = outlast.open_saved("skeleton", root=tmp_path / "cut").part("scaler")
