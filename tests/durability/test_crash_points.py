@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
 import outlast
-from outlast.checkpoint import CheckpointStore, Snapshot, verify
 from outlast.errors import SessionEnded
-from outlast.folder.layout import RunFolder
-from outlast.state.array import Array
 from tests import processes
 from tests.conftest import REPOSITORY
 from tests.counting import Counter as Counting
 from tests.counting import attempts, count_to
-from tests.durability.crash import Counter, attempt
 from tests.durability.naive import NaiveStore
 
 
@@ -114,24 +108,11 @@ def test_every_point_every_way(tmp_path: Path, framework: str, way: str) -> None
 def test_data_are_durable_before_their_manifest(tmp_path: Path) -> None:
     """The power is cut at every point of one commit, eight times: where there is a manifest, all that it names is
     whole."""
-    parts = {name: {"w": Array("U8", (2**12,), bytes(2**12))} for name in ("model", "optimizer", "ema")}
-    state = {"step": 4, "loop": [0, 0], "journal": {"bytes": 0, "xxh3_128": "0" * 32}, "parts": {}, "rng": None}
-
-    def commit(root: Path) -> None:
-        CheckpointStore(RunFolder(root / "r")).commit(Snapshot.of(4, "steps", parts, state))
-
-    survived = []
-    for point, seed in itertools.product(range(1, 40), range(8)):
-        root = tmp_path / f"{point}-{seed}"
-        (root / "r").mkdir(parents=True)
-        status = attempt(commit, root, "outlast", Counter(root, point, power=True, torn=False, seed=seed))
-        if not os.WIFSIGNALED(status):
-            break
-        manifest = root / "r/checkpoints/step-00000004/MANIFEST.json"
-        survived.append((point, manifest.exists()))
-        if manifest.exists():
-            verify(manifest.parent)
+    command = [sys.executable, "-m", "tests.durability.commits", str(tmp_path)]
+    done = processes.run(command, cwd=REPOSITORY, template="launch")
+    assert done.returncode == 0, done.stderr[-2000:]
+    point, survived = json.loads(done.stdout)
     assert point >= 25, "operations of a commit"
     in_question = {there for at, there in survived if at == point - 1}  # before the fsync after the manifest's rename
     assert in_question == {False, True}
-    assert (10, True) not in survived
+    assert [10, True] not in survived

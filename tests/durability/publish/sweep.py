@@ -11,11 +11,12 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from outlast.remote import parallel
+from tests.durability.publish import apart
 from tests.publish import making
 
 OPERATIONS = ("open", "write", "fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir", "utime")
@@ -150,7 +151,12 @@ Wrong = Callable[[World], str | None]
 
 
 def operations(publisher: Publisher, template: Path, folder: Path) -> list[str]:
-    """The operations of one whole publication."""
+    """The operations of one whole publication by a function of a module."""
+    return apart.called(operations_here, [publisher], [template, folder])
+
+
+def operations_here(publisher: Publisher, template: Path, folder: Path) -> list[str]:
+    """The same in this process."""
     world = fresh(template, folder)
     counter = Counter(world.root, 0)
     assert in_fork(lambda: publisher(world), counter) == 0, (world.root.parent / "error").read_text()
@@ -165,9 +171,19 @@ def fresh(template: Path, folder: Path) -> World:
 
 
 def sweep(
-    publisher: Publisher, wrong: Wrong, template: Path, folder: Path, points: Iterator[int] | range, *, lose: bool
+    publisher: Publisher, wrong: Wrong, template: Path, folder: Path, points: Iterable[int], *, lose: bool
 ) -> list[str]:
-    """Kill at each point; returns what was wrong: after the kill, and after a second publication."""
+    """Kill at each point; returns what was wrong: after the kill, and after a second publication.
+
+    Both functions are of modules.
+    """
+    return apart.called(sweep_here, [publisher, wrong], [template, folder], points=list(points), lose=lose)
+
+
+def sweep_here(
+    publisher: Publisher, wrong: Wrong, template: Path, folder: Path, points: Iterable[int], *, lose: bool
+) -> list[str]:
+    """The same in this process."""
     found = []
     for point in points:
         world = fresh(template, folder)

@@ -44,7 +44,7 @@ def hosted(bare: Path) -> Path:
     return bare
 
 
-@pytest.mark.parametrize("lose", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("lose", [False, True])
 def test_killed_before_each_operation(bare: Path, tmp_path: Path, lose: bool) -> None:
     names = sweep.operations(publishers.manifest, bare, tmp_path)
     points = range(1, len(names) + 1)
@@ -87,19 +87,16 @@ def _mutant(publisher, bare: Path, tmp_path: Path, *, lose: bool) -> list[str]:
     return sweep.sweep(publisher, publishers.wrong_with_manifest, bare, tmp_path, points, lose=lose)
 
 
-@pytest.mark.slow
 def test_mutant_reference_first_is_caught(bare: Path, tmp_path: Path) -> None:
     found = _mutant(publishers.reference_first, bare, tmp_path, lose=False)
     assert any("has no whole object" in each and "again" not in each for each in found)
 
 
-@pytest.mark.slow
 def test_mutant_exists_only_is_caught(bare: Path, tmp_path: Path) -> None:
     found = _mutant(publishers.exists_only, bare, tmp_path, lose=False)
     assert any("published again: " in each and "has no whole object" in each for each in found)
 
 
-@pytest.mark.slow
 def test_mutant_without_fsync_is_caught(bare: Path, tmp_path: Path) -> None:
     found = _mutant(publishers.unsynced, bare, tmp_path, lose=True)
     assert any("has no whole object" in each for each in found)

@@ -281,10 +281,16 @@ def test_values_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     ("case", "form"),
     [("part_conv", "onnx"), pytest.param("iv3_gru", "onnx", marks=pytest.mark.slow), ("transformer", "pt2")],
 )
-def test_an_export_gives_the_same_at_other_lengths(tmp_path: Path, case: str, form: str, capsys: Any) -> None:
+def test_an_export_gives_the_same_at_other_lengths(
+    tmp_path: Path, case: str, form: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from outlast_recipes.sign import part_conv
     from outlast_recipes.sign.export import example
     from outlast_recipes.sign.saved import restored
 
+    # One block of each kind: eight blocks take torch's exporter three times as long.
+    monkeypatch.setattr(part_conv, "KERNELS", part_conv.KERNELS[:1])
+    monkeypatch.setattr(part_conv, "CONVOLUTIONS", 1)
     assert train(tmp_path, stop_after=2, **CASES[case]) == "preempted"
     target = tmp_path / f"model.{form}"
     assert main(["export", str(tmp_path / "sign"), "--format", form, "-o", str(target)]) == 0
