@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import json
 import math
-import resource
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,10 @@ from torch.nn.functional import cross_entropy
 BATCH, RATE, CATEGORIES = 32, 3e-4, 4
 Clip = tuple[str, int]
 """A file and its gloss."""
-Batches = Iterable[tuple[tuple[Tensor, ...], Tensor]]
+Part = tuple[tuple[Tensor, ...], Tensor]
+"""Arguments of a network, and glosses."""
+Batches = Iterable[list[Part]]
+"""Each in one part, or in several whose gradients are added."""
 
 
 class OriginalTransformer(nn.Module):
@@ -79,7 +83,7 @@ class OriginalTransformer(nn.Module):
         self.load_state_dict(own)
 
 
-def batches(clips: list[Clip], seed: int) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
+def batches(clips: list[Clip], seed: int) -> Iterator[list[Part]]:
     """An epoch: files in a random order, padded to the longest of the batch."""
     order = np.random.default_rng(seed).permutation(len(clips)).tolist()
     for start in range(0, len(order), BATCH):
@@ -89,7 +93,12 @@ def batches(clips: list[Clip], seed: int) -> Iterator[tuple[tuple[Tensor, Tensor
                 found.append(torch.from_numpy(np.array(arrays["X"], np.float32)).view(-1, 78, 2))
             labels.append(clips[number][1])
         points = nn.utils.rnn.pad_sequence(found, batch_first=True)
-        yield (points, torch.tensor([len(each) for each in found])), torch.tensor(labels)
+        yield [((points, torch.tensor([len(each) for each in found])), torch.tensor(labels))]
+
+
+def peak_memory() -> float:
+    """MB of this process, of Linux. `ru_maxrss` would begin with what the process that started it had."""
+    return int(re.findall(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
 
 
 def trained(
@@ -102,23 +111,26 @@ def trained(
     half: bool = False,
 ) -> dict[str, float]:
     """Clips a second of the processor, the peak memory of this process in MB, and the accuracy on other clips."""
-    rates, before = [], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    rates, before = [], peak_memory()
     for epoch in range(epochs):
         begin, count = time.process_time(), 0
-        for inputs, labels in epoch_of(epoch):
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                gloss, category = network(*inputs)
-            loss = cross_entropy(gloss, labels) + cross_entropy(category, labels % CATEGORIES)
+        for parts in epoch_of(epoch):
+            size = sum(len(labels) for _, labels in parts)
             optimizer.zero_grad()
-            loss.backward()
+            for inputs, labels in parts:
+                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    gloss, category = network(*inputs)
+                loss = cross_entropy(gloss, labels) + cross_entropy(category, labels % CATEGORIES)
+                (loss * (len(labels) / size)).backward()
             optimizer.step()
-            count += len(labels)
+            count += size
         rates.append(count / (time.process_time() - begin))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory()
     network.eval()
     with torch.no_grad():
-        right = [int((network(*inputs)[0].argmax(1) == labels).sum()) for inputs, labels in held]
-        count = sum(len(labels) for _, labels in held)
+        given = [part for parts in held for part in parts]
+        right = [int((network(*inputs)[0].argmax(1) == labels).sum()) for inputs, labels in given]
+        count = sum(len(labels) for _, labels in given)
     return {"rate": statistics.median(rates), "MB": peak, "MB before": before, "accuracy": sum(right) / count}
 
 

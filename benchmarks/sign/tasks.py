@@ -107,7 +107,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "no limbs": {"augment.limbs": "0"},
     "no trunk": {"augment.trunk": "0"},
     "another signer": ANOTHER,
-    "half the width": {"network.width": "128"},
-    "half the width, another signer": {"network.width": "128", **ANOTHER},
+    "twice the width": {"network.width": "256"},
+    "twice the width, another signer": {"network.width": "256", **ANOTHER},
 }
 """Values of part_conv that are compared on validation clips."""

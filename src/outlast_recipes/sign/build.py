@@ -22,6 +22,7 @@ CLASS_NAMES: dict[ModelName, str] = {
     "iv3_gru": InceptionV3GRU.__name__,
 }
 DROPOUT: dict[ModelName, float] = {"part_conv": 0.2, "transformer": 0.1, "iv3_gru": 0.3}
+WIDTH: dict[ModelName, int] = {"part_conv": 128, "transformer": 256}
 
 
 def build(config: Network, category_of: Sequence[int], categories: int) -> SignNetwork:
@@ -50,15 +51,16 @@ def build(config: Network, category_of: Sequence[int], categories: int) -> SignN
             input_norm=config.input_norm,
             dropout=dropout,
         )
+    width = WIDTH[config.name] if config.width is None else config.width
     if config.name == "transformer":
-        if config.width % config.heads:
+        if width % config.heads:
             raise outlast.ConfigError(
-                f"--network.width is {config.width}, and --network.heads is {config.heads}; expected a width that is "
+                f"--network.width is {width}, and --network.heads is {config.heads}; expected a width that is "
                 "a multiple of the heads."
             )
         return SignTransformer(
-            head(config.width, HIDDEN),
-            width=config.width,
+            head(width, HIDDEN),
+            width=width,
             layers=config.layers,
             heads=config.heads,
             feedforward=config.feedforward,
@@ -67,8 +69,8 @@ def build(config: Network, category_of: Sequence[int], categories: int) -> SignN
             dropout=dropout,
         )
     return PartConvFormer(
-        head(2 * config.width),
-        width=config.width,
+        head(2 * width),
+        width=width,
         dropout=dropout,
         drop_path=config.drop_path,
         shapes=config.shapes,

@@ -66,7 +66,12 @@ class Network(Section):
     category: Literal["from-gloss", "independent"] = setting(
         "from-gloss", "category: the sum of the probabilities of its glosses, or an output of its own"
     )
-    width: int = setting(256, "channels of part_conv and transformer; a multiple of 16", ge=16, multiple_of=16)
+    width: int | None = setting(
+        None,
+        "channels: 128 of part_conv and 256 of transformer when not given; a multiple of 16",
+        ge=16,
+        multiple_of=16,
+    )
     layers: int = setting(4, "layers of transformer", ge=1)
     heads: int = setting(8, "attention heads of transformer", ge=1)
     feedforward: int = setting(1024, "inner channels of transformer", ge=1)
@@ -159,6 +164,13 @@ class SignConfig(outlast.SupervisedConfig):
     beta: float = setting(0.2, "weight of the category loss", ge=0)
     label_smoothing: float = setting(0.1, "label smoothing of the gloss loss", ge=0, lt=1)
     ema: float = setting(0.99, "decay of the exponential moving average of the weights (EMA); 0 for none", ge=0, lt=1)
+    frames_at_once: int = setting(
+        640,
+        "frames of a batch that a CPU computes at once, so that memory does not grow with the batch; 0: all (iv3_gru: "
+        "always all)",
+        ge=0,
+        older=0,
+    )
     prefetch_factor: int | None = setting(
         None, "batches that each process loads ahead; needs --num-workers", on_resume="session", ge=1
     )

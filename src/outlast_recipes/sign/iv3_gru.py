@@ -6,7 +6,6 @@ direction reads each clip reversed within its length, so no state has seen what 
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -31,7 +30,7 @@ class InceptionV3GRU(SignNetwork):
         dropout: rate.
     """
 
-    frames_at_once = math.inf  # each frame waits for the one before: many clips at a time cost less
+    in_pieces = False  # each frame waits for the one before: many clips at a time cost less
 
     def __init__(
         self,

@@ -16,12 +16,11 @@ class SignNetwork(nn.Module):
 
     Attributes:
         head: classifies what is pooled.
-        frames_at_once: of a batch that a training on a CPU computes at once: those whose values stay in its cache, so
-            that memory does not grow with the batch.
+        in_pieces: whether a training on a CPU computes a batch in pieces, whose values stay in its cache.
     """
 
     head: Head
-    frames_at_once: ClassVar[float] = 640
+    in_pieces: ClassVar[bool] = True
 
     def encoded(self, *inputs: Tensor) -> Tensor:
         """(B, T, C): each frame, as the pooling reads it."""

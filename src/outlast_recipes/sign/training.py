@@ -133,11 +133,11 @@ def add_gradients(
 ) -> dict[str, Tensor]:
     """Add the gradients of a batch's mean loss to those of the parameters; returns `losses_of` the batch.
 
-    On a CPU a batch is computed in pieces.
+    On a CPU a batch is computed in pieces (`frames_at_once`).
     """
-    whole = batch.lengths.device.type != "cpu"
+    whole = batch.lengths.device.type != "cpu" or not network.in_pieces or not config.frames_at_once
     losses: dict[str, Tensor] = {}
-    for piece in [batch] if whole else batch.pieces(network.frames_at_once):
+    for piece in [batch] if whole else batch.pieces(config.frames_at_once):
         share = len(piece) / len(batch)
         with precision:
             found = losses_of(network(*piece.inputs), piece, config)

@@ -93,6 +93,8 @@ def test_the_originals_dimensions_and_the_budget() -> None:
     assert sizes["transformer"] == 156 * 256 + 256 + 512 + encoder + heads == 3_280_371
     assert sizes["gru"] == 3 * (2048 * 16 + 16 * 16 + 32) + 3 * (16 * 12 + 12 * 12 + 24) + 13 * 115
     assert sizes["part_conv"] < sizes["transformer"]
+    wide = build(Network(width=256), glosses, 10)
+    assert sizes["part_conv"] == parameters(build(Network(width=128), glosses, 10)) < parameters(wide) / 3
 
 
 def test_a_categorys_probability_is_the_sum_of_its_glosses() -> None:
@@ -258,10 +260,12 @@ def test_the_gradients_of_a_batch_in_pieces_are_those_of_the_batch(name: str) ->
     assert [each.inputs[0].shape[1] for each in pieces] == [7, 20, 33], "padded to their own longest"
     assert torch.cat([each.numbers for each in pieces]).tolist() == [0, 2, 1, 2, 0, 1]
     scaler, found = torch.amp.GradScaler("cpu", enabled=False), []
-    for frames in (40, math.inf):
-        network.frames_at_once = frames
-        losses = add_gradients(network, batch, SignConfig(), scaler, contextlib.nullcontext())
+    calls: list[int] = []
+    network.register_forward_hook(lambda _, given, __: calls.append(len(given[0])))
+    for frames in (40, 0):
+        losses = add_gradients(network, batch, SignConfig(frames_at_once=frames), scaler, contextlib.nullcontext())
         found.append([losses["loss"], *(parameter.grad.clone() for parameter in network.parameters())])
         network.zero_grad()
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    assert calls == ([6, 6] if name == "iv3_gru" else [4, 1, 1, 6])

@@ -129,7 +129,7 @@ def test_every_option_changes_the_result(tmp_path: Path) -> None:
 
     common = {leaf.key for leaf in leaves(outlast.SupervisedConfig)}
     own = {leaf.key for leaf in leaves(SignConfig)} - common
-    elsewhere = {"scheduler_patience", "monitor", "early_stop", "pin_memory", "prefetch_factor"}
+    elsewhere = {"scheduler_patience", "monitor", "early_stop", "pin_memory", "prefetch_factor", "frames_at_once"}
     apart = {key for key in own if key.startswith(("data.", "augment.", "network."))}
     assert own - apart - elsewhere <= set(OPTIONS)
     train(tmp_path / "usual", stop_after=4)
