@@ -2,7 +2,7 @@
 
 The original opens a .npz file for each sample, in a random order, pads to the longest clip of the batch, and has
 torch's layers (`original`). The recipe reads a clip store in batches of similar length, with its own layers, in
-pieces: in float32, with clips resampled to 0.4 of the frames of a mean one (--data.frames), and in bfloat16 as with
+pieces: in float32, with clips resampled to 0.3 of the frames of a mean one (--data.frames), and in bfloat16 as with
 --amp on a CPU that computes in it. Each in a process of its own, one after the other, in --pairs rounds of --epochs
 epochs: all train the original's Transformer on coordinates of the picture. Every fifth clip is not trained on; accuracy
 is that of these, after the last epoch, with as many frames as were trained on. Clips a second of the processor, as the
@@ -37,8 +37,8 @@ from outlast_recipes.sign.parts import ClipSubset
 ORIGINAL = Network(name="transformer", seen=False, category="independent")
 ORIGINALS, RECIPE, FEWER, HALF = WAYS = ("original", "recipe", "recipe, fewer frames", "recipe --amp")
 
-SHARE = 0.4
-"""Of the frames of a mean clip. The accuracy of whole trainings with 8 of 20 frames is in docs/log.md."""
+SHARE = 0.3
+"""Of the frames of a mean clip. The accuracy of whole trainings with 6 of 20 frames is in docs/log.md."""
 
 
 def built(glosses: int) -> SignNetwork:
