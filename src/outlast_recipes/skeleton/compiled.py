@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from outlast_recipes.common import native
 from outlast_recipes.common.channels_last import Moments, Normed, folded, image, pieces, rows
@@ -33,6 +34,7 @@ _FOUND = (
     "before_third before_second before_first through towards "
     "of_joined of_widen of_narrow of_down of_along of_taps of_place of_routes"
 )
+_OF_INFERENCE = "matrices strength pooled queries queries_shift inside inside_shift apart outside outside_shift eps"
 
 
 def _fields(names: str, kind: type[ctypes.c_long | ctypes.c_void_p]) -> list[tuple[str, Any]]:
@@ -51,6 +53,7 @@ class _Block(ctypes.Structure):
         *_fields(_ALONG, ctypes.c_void_p),
         ("norms", _Norm * _NORMS),
         *_fields(_FOUND, ctypes.c_void_p),
+        *_fields(_OF_INFERENCE, ctypes.c_void_p),
     ]
 
 
@@ -270,20 +273,21 @@ def _along(weight: Tensor | None) -> Tensor | None:
 
 
 class Folded:
-    """As `fast.Folded`: a block in inference, its norms folded into its convolutions."""
+    """As `fast.Folded`: a block in inference, its norms folded into its convolutions and its attention."""
 
     def __init__(self, block: nn.Module, frames: int) -> None:
         lone: Any = block
         mix, after, down, place = lone.mix.layers, lone.after_joints, lone.down, rows(lone.place)
         channels, out, self._stride = mix[0].in_channels, mix[6].out_channels, mix[3].stride[0]
-        self.block, self.frames = lone, -(-frames // self._stride)
+        self.frames = -(-frames // self._stride)
         folds = [
             folded(*pair)
             for pair in ((after[0].weight, after[1]), *((mix[at].weight, mix[at + 1]) for at in (0, 3, 6)))
         ]
         if not isinstance(down, nn.Identity):
             folds.append(folded(down[0].weight, down[1]))
-        heads = 1 if isinstance(lone.joints, nn.Identity) else lone.joints.heads
+        routing = None if isinstance(lone.joints, nn.Identity) else lone.joints
+        heads = 1 if routing is None else routing.heads
         self._call = _Call(frames=frames, after=self.frames, stride=self._stride, joints=place.shape[2],
                            channels=channels, out_channels=out, heads=heads)  # fmt: skip
         for which, (_, shift) in enumerate(folds):
@@ -293,20 +297,51 @@ class Folded:
             place=place, taps=_by_tap(lone.taps()), along=_by_tap(along), joined=_across(joined), widen=_across(widen),
             narrow=_across(narrow), down=_across(around[0]) if around else None,
         )  # fmt: skip
-        self._out = out
+        self._out, self._attends = out, not isinstance(lone.attention, nn.Identity)
+        if routing is not None:
+            self._call.give(**_routing(routing, lone.place))
+        if self._attends:
+            self._call.give(**_attention(lone.attention, self.frames))
 
-    def __call__(self, x: Tensor, pooled: Tensor, scratch: Scratch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def __call__(self, x: Tensor, pooled: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
         """As `fast.Folded`."""
-        call, routes = self._call.copy(), self.block.routes(pooled)
-        count, joints = len(x), x.shape[2]
-        found = x.new_empty(count, self.frames, joints, self._out)
-        over_frames, over_joints = x.new_empty(count, joints, self._out), x.new_empty(count, self.frames, self._out)
-        call.give(
-            x=x.contiguous(), routes=None if routes is None else routes.contiguous(), out=found,
-            over_frames=over_frames, over_joints=over_joints,
-        )  # fmt: skip
+        call, (count, _, joints, _) = self._call.copy(), x.shape
+        found, over_frames = x.new_empty(count, self.frames, joints, self._out), x.new_empty(count, joints, self._out)
+        call.give(x=x.contiguous(), pooled=pooled.contiguous(), out=found, over_frames=over_frames)
+        if self._attends:
+            call.give(over_joints=x.new_empty(count, self.frames, self._out))
         call.run("inferred", slice(0, count), 0, scratch)
-        return found, (over_frames, over_joints)
+        return found, over_frames
+
+
+def _routing(joints: Any, place: Tensor) -> dict[str, Tensor]:
+    """A JointRouting of x + E, as `routes_of` takes it."""
+    found = {"matrices": joints.routes.contiguous()}
+    if not joints.adaptive:
+        return found
+    weight, bias = joints.queries.weight[:, :, 0].clone(), joints.queries.bias.clone()
+    key = len(weight) // (2 * joints.heads)
+    for queries in (weight[: len(weight) // 2], bias[: len(weight) // 2]):
+        queries /= key**0.5
+    found["strength"] = joints.strength.flatten()
+    return found | {"queries": _panels(weight.t()), "queries_shift": F.linear(place[0, :, 0].t(), weight, bias)}
+
+
+def _attention(attention: Any, frames: int) -> dict[str, Tensor]:
+    """A TimeAttention over so many frames, as `attend` takes it."""
+    norm, bias = attention.norm, attention.biases(frames)
+    weight, shift = attention.inside.weight * norm.weight, attention.inside(norm.bias)
+    inner, heads = attention.outside.in_features, len(bias)
+    for queries in (weight[:inner], shift[:inner]):
+        queries /= (inner // heads) ** 0.5
+    return {
+        "inside": _panels(weight.t()),
+        "inside_shift": shift,
+        "apart": F.pad(bias, (0, -frames % _MULTIPLE), value=-1e30),
+        "outside": _panels((attention.outside.weight * attention.scale.unsqueeze(1)).t()),
+        "outside_shift": attention.outside.bias * attention.scale,
+        "eps": bias.new_tensor([norm.eps]),
+    }
 
 
 class Stem:

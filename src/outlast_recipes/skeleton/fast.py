@@ -400,8 +400,8 @@ class Folded:
         self.taps = self.block.taps()
         self.place = rows(self.block.place)
 
-    def __call__(self, x: Tensor, pooled: Tensor, scratch: Scratch) -> tuple[Tensor, None]:
-        """(N, T, V, C) and its mean over frames -> what `_attended` takes."""
+    def __call__(self, x: Tensor, pooled: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
+        """(N, T, V, C) and its mean over frames -> the same two with the block's channels and frames."""
         routes, placed = self.block.routes(pooled), torch.add(x, self.place, out=scratch("placed", *x.shape))
         x = gelu_(pointwise(placed if routes is None else routed(placed, routes, scratch), *self.joined)).add_(x)
         moved = x if self.taps is None else shifted(x, self.taps, scratch)
@@ -409,7 +409,7 @@ class Folded:
         branch = gelu_(in_time(branch, self.along[0], self.stride, self.along[1]))
         branch = pointwise(branch, *self.narrow)
         branch += x if self.down is None else pointwise(x[:, :: self.stride].contiguous(), *self.down)
-        return branch, None
+        return _attended(self.block, branch, None)
 
 
 def inferred(network: nn.Module, x: Tensor) -> Tensor:
@@ -438,7 +438,7 @@ def inferred(network: nn.Module, x: Tensor) -> Tensor:
         piece = stem(torch.addcmul(shift, rows(x[cuts[number]]), scale))
         over_frames = piece.mean(1)
         for block in blocks:
-            piece, over_frames = _attended(block.block, *block(piece, over_frames, scratch))
+            piece, over_frames = block(piece, over_frames, scratch)
         return piece
 
     return image(torch.cat(Lanes()(through, len(cuts))))

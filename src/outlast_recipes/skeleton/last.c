@@ -11,6 +11,7 @@
 
 #define CHUNK 96 // rows that are worked on while they are in the cache
 
+enum { KEY = 8, TIME_HEADS = 4 }; // numbers of a key, of routes as of attention over time
 enum { JOINED, WIDENED, IN_TIME, NARROWED, AROUND, NORMS };
 
 struct norm {
@@ -36,6 +37,15 @@ struct block {
     float *before_third, *before_second, *before_first, *through, *towards; // gradients behind norms; of x
     float *of_joined, *of_widen, *of_narrow, *of_down, *of_along, *of_taps, *of_place; // each piece's, zeros at first
     float *of_routes; // (N, heads, V, V)
+    // Of inference. Joints: what all bodies are routed by (heads, V, V) or NULL; what it depends on the body by, or NULL.
+    const float *matrices, *strength;      // (heads)
+    const float *pooled;                   // x's mean over frames, (N, V, C)
+    const float *queries, *queries_shift;  // panels (C, 2 heads KEY), queries first; (V, 2 heads KEY)
+    // Attention over time, or NULL. Its layer norm's weight and bias are in `inside`, its scale is in `outside`.
+    const float *inside, *inside_shift;    // panels (D, 3 TIME_HEADS KEY); (3 TIME_HEADS KEY)
+    const float *apart;                    // (TIME_HEADS, frames, whole(frames)), far below zero behind the frames
+    const float *outside, *outside_shift;  // panels (TIME_HEADS KEY, D); (D)
+    const float *eps;                      // of the layer norm, one number
 };
 
 // The normal distribution and its density without 1 / sqrt(2 pi). What is above |x| is density times a polynomial in
@@ -382,12 +392,17 @@ INSIDE void of_taps(const struct convolution *own, int count, const float *gradi
 static void spread(const struct block *own, const float *routes, int back, float *out) {
     long joints = own->joints, each = own->channels / own->heads;
     for (long c = 0; c < own->channels; c += LANES) {
-        long heads[LANES];
-        for (long l = 0; l < LANES; l++) heads[l] = (c + l) / each * joints * joints;
+        long first = c / each, count = (c + LANES - 1) / each - first; // heads behind the first one of these channels
+        ints of_head[LANES];
+        for (long h = 0; h < count; h++)
+            for (long l = 0; l < LANES; l++) of_head[h][l] = (c + l) / each == first + h + 1 ? -1 : 0;
         for (long from = 0; from < joints; from++)
             for (long to = 0; to < joints; to++, out += LANES) {
-                const float *route = routes + (back ? from * joints + to : to * joints + from);
-                UNROLL for (long l = 0; l < LANES; l++) out[l] = route[heads[l]];
+                const float *route = routes + first * joints * joints + (back ? from * joints + to : to * joints + from);
+                vec found = all(*route);
+                for (long h = 0; h < count; h++)
+                    found = either(of_head[h], all(route[(h + 1) * joints * joints]), found);
+                store(out, found);
             }
     }
 }
@@ -481,11 +496,22 @@ static struct sizes sizes(const struct block *own) {
     return (struct sizes){rows, after, wide, rows * own->channels, rows * wide, after * own->out_channels};
 }
 
+// As many as n, or more: whole vectors of any processor.
+INSIDE long whole(long n) { return (n + 15) / 16 * 16; }
+
+// Numbers of the memory that `routes_of` and `attend` work in.
+static long attention_numbers(const struct block *own) {
+    long joints = own->joints, inner = TIME_HEADS * KEY;
+    long routes = own->heads * joints * (joints + 2 * KEY) + (KEY + 2) * whole(joints);
+    long time = own->after * (2 * own->out_channels + 4 * inner) + (2 * KEY + 1) * whole(own->after);
+    return routes > time ? routes : time;
+}
+
 long work_numbers(const struct block *own) {
     struct sizes of = sizes(own);
     long widest = of.wide > own->out_channels ? of.wide : own->out_channels;
     long routes = own->joints * own->joints * own->channels;
-    return 3 * of.middle + 3 * of.in + of.out + routes + (4 * CHUNK + 10) * widest;
+    return 3 * of.middle + 3 * of.in + of.out + routes + (4 * CHUNK + 10) * widest + attention_numbers(own);
 }
 
 INSIDE float kept(const float *by, long body) { return by ? by[body] : 1.0f; }
@@ -506,15 +532,20 @@ static void placed(const struct block *own, const float *x, float *out) {
             store(out + t * frame + i, load(x + t * frame + i) + load(own->place + i));
 }
 
-// x + E, mixed by the routes; `work` for x + E and the routes.
-static const float *mixed(const struct block *own, long body, const float *x, float *out, float *work) {
+// A body's routes in training, or NULL.
+static const float *given_routes(const struct block *own, long body) {
+    return own->routes ? own->routes + body * own->heads * own->joints * own->joints : 0;
+}
+
+// x + E, mixed by routes or not; `work` for x + E and the routes.
+static const float *mixed(const struct block *own, const float *routes, const float *x, float *out, float *work) {
     long numbers = own->frames * own->joints * own->channels;
-    if (!own->routes) {
+    if (!routes) {
         placed(own, x, out);
         return out;
     }
     placed(own, x, work);
-    spread(own, own->routes + body * own->heads * own->joints * own->joints, 0, work + numbers);
+    spread(own, routes, 0, work + numbers);
     mix(own, work + numbers, work, out);
     return out;
 }
@@ -565,7 +596,7 @@ void to_the_joints(const struct block *own, long begin, long end, long piece, fl
     struct moments found = moments(own->channels, work);
     work += 5 * own->channels;
     for (long body = begin; body < end; body++) {
-        const float *x = mixed(own, body, own->x + body * of.in, work, work + of.in);
+        const float *x = mixed(own, given_routes(own, body), own->x + body * of.in, work, work + of.in);
         float *first = own->first + body * of.in;
         struct ahead ahead = {{own->x + (body + 1) * of.in, first + of.in}, {of.in, of.in}};
         product(of.in_rows, own->channels, own->channels, x, own->channels, 1, own->joined, first, 0, &ahead);
@@ -782,7 +813,7 @@ void back_through_the_joints(const struct block *own, long begin, long end, long
     for (long body = begin; body < end; body++) {
         const float *x = own->x + body * of.in, *through = own->through + body * of.in;
         float *found = own->towards + body * of.in;
-        mixed(own, body, x, here, side); // leaves x + E in `side`
+        mixed(own, given_routes(own, body), x, here, side); // leaves x + E in `side`
         before_norm(&own->norms[JOINED], in, of.in_rows, own->before_first + body * of.in, own->first + body * of.in,
                     1.0f, towards);
         long next = (body + 1) * of.in;
@@ -791,9 +822,8 @@ void back_through_the_joints(const struct block *own, long begin, long end, long
         of_weight(of.in_rows, in, in, towards, here, own->of_joined + piece * in * in, panels, &ahead);
         product(of.in_rows, in, in, towards, in, 1, own->joined_back, here, 0, &ahead);
         if (own->routes) {
-            long matrices = own->heads * square;
-            of_routes(own, here, side, own->of_routes + body * matrices);
-            spread(own, own->routes + body * matrices, 1, routes);
+            of_routes(own, here, side, own->of_routes + body * own->heads * square);
+            spread(own, given_routes(own, body), 1, routes);
             mix(own, routes, here, towards);
         }
         const float *end_of = own->routes ? towards : here;
@@ -816,16 +846,124 @@ static void with_shift(const float *shift, long width, long rows, const float *m
         }
 }
 
+static float total(vec of) {
+    float sum = 0;
+    for (int l = 0; l < LANES; l++) sum += of[l];
+    return sum;
+}
+
+// Rows of KEY numbers, `apart` numbers from one to the next, as columns: (KEY, whole(count)), zeros behind the last row.
+static void columns(const float *from, long count, long apart, float *to) {
+    long width = whole(count);
+    memset(to, 0, KEY * width * sizeof(float));
+    for (long i = 0; i < count; i++)
+        for (long d = 0; d < KEY; d++) to[d * width + i] = from[i * apart + d];
+}
+
+// softmax(query keys + more), of `width` numbers in whole vectors.
+static void shares(const float *query, const float *keys, const float *more, long width, float *out) {
+    vec highest = all(-1e30f), sum = {0};
+    for (long i = 0; i < width; i += LANES) {
+        vec score = load(more + i);
+        for (long d = 0; d < KEY; d++) score += query[d] * load(keys + d * width + i);
+        store(out + i, score);
+        highest = larger(score, highest);
+    }
+    float top = highest[0];
+    for (int l = 1; l < LANES; l++) top = highest[l] > top ? highest[l] : top;
+    for (long i = 0; i < width; i += LANES) {
+        vec power = power_of_two(larger(load(out + i) - top, all(-87.0f)), 1.44269504f);
+        store(out + i, power);
+        sum += power;
+    }
+    float by = 1.0f / total(sum);
+    for (long i = 0; i < width; i += LANES) store(out + i, load(out + i) * by);
+}
+
+// Each row of out becomes these numbers.
+static void repeat(const float *numbers, long width, long rows, float *out) {
+    for (long i = 0; i < rows; i++) memcpy(out + i * width, numbers, width * sizeof(float));
+}
+
+// The matrices that a body's joints are mixed by: those of all bodies, and attention from its mean over frames.
+static const float *routes_of(const struct block *own, long body, float *work) {
+    long joints = own->joints, channels = own->channels, both = 2 * own->heads * KEY, width = whole(joints);
+    if (!own->queries) return own->matrices;
+    float *routes = work, *found = routes + own->heads * joints * joints, *keys = found + joints * both;
+    float *more = keys + KEY * width, *row = more + width;
+    memcpy(found, own->queries_shift, joints * both * sizeof(float));
+    product(joints, both, channels, own->pooled + body * joints * channels, channels, 1, own->queries, found, 1, 0);
+    for (long i = 0; i < width; i++) more[i] = i < joints ? 0.0f : -1e30f;
+    for (long h = 0, at = 0; h < own->heads; h++) {
+        columns(found + (own->heads + h) * KEY, joints, both, keys);
+        for (long i = 0; i < joints; i++) {
+            shares(found + i * both + h * KEY, keys, more, width, row);
+            for (long j = 0; j < joints; j++, at++) routes[at] = own->matrices[at] + own->strength[h] * row[j];
+        }
+    }
+    return routes;
+}
+
+// Attention over time: what every frame's mean over joints adds to all its joints, and to the mean over frames.
+static void attend(const struct block *own, long body, float *work) {
+    long frames = own->after, channels = own->out_channels, frame = own->joints * channels, inner = TIME_HEADS * KEY;
+    long width = whole(frames);
+    const float *pooled = own->over_joints + body * frames * channels;
+    float *tokens = work, *three = tokens + frames * channels, *keys = three + frames * 3 * inner;
+    float *values = keys + KEY * width, *row = values + KEY * width, *found = row + width;
+    float *more = found + frames * inner, *out = own->out + body * frames * frame;
+    for (long t = 0; t < frames; t++) {
+        vec sum = {0}, square = {0};
+        for (long c = 0; c < channels; c += LANES) sum += load(pooled + t * channels + c);
+        float mean = total(sum) / channels;
+        for (long c = 0; c < channels; c += LANES) {
+            vec above = load(pooled + t * channels + c) - mean;
+            square += above * above;
+            store(tokens + t * channels + c, above);
+        }
+        float by = 1.0f / __builtin_sqrtf(total(square) / channels + *own->eps);
+        for (long c = t * channels; c < (t + 1) * channels; c += LANES) store(tokens + c, load(tokens + c) * by);
+    }
+    repeat(own->inside_shift, 3 * inner, frames, three);
+    product(frames, 3 * inner, channels, tokens, channels, 1, own->inside, three, 1, 0);
+    for (long h = 0; h < TIME_HEADS; h++) {
+        columns(three + inner + h * KEY, frames, 3 * inner, keys);
+        columns(three + 2 * inner + h * KEY, frames, 3 * inner, values);
+        for (long t = 0; t < frames; t++) {
+            shares(three + t * 3 * inner + h * KEY, keys, own->apart + (h * frames + t) * width, width, row);
+            for (long d = 0; d < KEY; d++) {
+                vec sum = {0};
+                for (long i = 0; i < width; i += LANES) sum += load(row + i) * load(values + d * width + i);
+                found[t * inner + h * KEY + d] = total(sum);
+            }
+        }
+    }
+    repeat(own->outside_shift, channels, frames, more);
+    product(frames, channels, inner, found, inner, 1, own->outside, more, 1, 0);
+    for (long c = 0; c < channels; c += LANES) {
+        vec sum = {0};
+        for (long t = 0; t < frames; t++) {
+            vec now = load(more + t * channels + c);
+            sum += now;
+            for (long i = t * frame + c; i < (t + 1) * frame; i += channels) store(out + i, load(out + i) + now);
+        }
+        sum *= 1.0f / frames;
+        float *mean = own->over_frames + body * frame + c;
+        for (long i = 0; i < frame; i += channels) store(mean + i, load(mean + i) + sum);
+    }
+}
+
 void inferred(const struct block *own, long begin, long end, long piece, float *work) {
     struct sizes of = sizes(own);
     long wide = of.wide, in = own->channels, out = own->out_channels;
     struct convolution shift = shift_of(own), along = along_of(own);
-    float *here = work, *moved = here + of.in, *large = moved + of.in, *larger = large + of.middle;
+    float *here = work + attention_numbers(own), *moved = here + of.in, *large = moved + of.in;
+    float *larger = large + of.middle;
     (void)piece;
     for (long body = begin; body < end; body++) {
         const float *x = own->x + body * of.in;
         float *found = own->out + body * of.out;
-        mixed(own, body, x, moved, large);
+        mixed(own, own->matrices ? routes_of(own, body, work) : 0, x, moved, large);
         for (long at = 0; at < of.in_rows; at += CHUNK) {
             long rows = of.in_rows - at < CHUNK ? of.in_rows - at : CHUNK, from = at * in;
             product(rows, in, in, moved + from, in, 1, own->joined, here + from, 0, 0);
@@ -851,6 +989,7 @@ void inferred(const struct block *own, long begin, long end, long piece, float *
             with_shift(own->norms[NARROWED].shift, out, rows, straight + from, found + from, 0);
         }
         means(own, body);
+        if (own->inside) attend(own, body, work);
     }
 }
 

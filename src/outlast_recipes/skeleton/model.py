@@ -182,14 +182,18 @@ class TimeAttention(nn.Module):
         )  # small and not zero: nothing is without a gradient at the first step
         self.frames = frames
 
+    def biases(self, frames: int) -> Tensor:
+        """By the distance of so many frames from each other: (heads, frames, frames), in float32."""
+        apart = torch.arange(frames, device=self.bias.device)
+        distance = (apart[:, None] - apart[None, :]).clamp(1 - self.frames, self.frames - 1)
+        return self.bias[:, distance + self.frames - 1].float()
+
     def added(self, pooled: Tensor) -> Tensor:
         """What is added to all joints of a frame: x averaged over joints (N, T, C) -> the same."""
         count, frames, _ = pooled.shape
         tokens = self.norm(pooled)
         query, key, value = self.inside(tokens).view(count, frames, 3, TIME_HEADS, TIME_WIDTH).permute(2, 0, 3, 1, 4)
-        apart = torch.arange(frames, device=pooled.device)
-        bias = self.bias[:, (apart[:, None] - apart[None, :]).clamp(1 - self.frames, self.frames - 1) + self.frames - 1]
-        scores = (query @ key.transpose(-1, -2)).float() / math.sqrt(TIME_WIDTH) + bias.float()
+        scores = (query @ key.transpose(-1, -2)).float() / math.sqrt(TIME_WIDTH) + self.biases(frames)
         mixed = (scores.softmax(-1).to(value.dtype) @ value).transpose(1, 2).flatten(2)  # the softmax is in float32
         found: Tensor = self.scale * self.outside(mixed)
         return found

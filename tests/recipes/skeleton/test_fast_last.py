@@ -143,3 +143,21 @@ def test_any_number_of_frames_and_joints(joints: int, frames: int, monkeypatch: 
         torch.testing.assert_close(one / scale, other / scale, atol=2e-4, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
     with torch.no_grad():
         torch.testing.assert_close(own.eval()(*given), whole.eval()(*given), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [5, 17])
+def test_routes_and_attention_of_weights_far_from_their_start(frames: int) -> None:
+    """Fewer frames than were trained on and more, and joints: neither is a multiple of a vector."""
+    layout = Layout("some", (0, *range(17)), tuple(range(18)), 0, ("a",) * 18)
+    made = Last(SIZES["nano"], 5, layout, frames=12).eval()
+    random = torch.Generator().manual_seed(5)
+    for name, value in made.named_parameters():
+        if name.endswith(("routes", "strength", "queries.weight", "queries.bias")) or ".attention." in name:
+            value.data += 0.5 * torch.randn(value.shape, generator=random)
+    whole = copy.deepcopy(made)
+    whole.stem[0].register_forward_hook(lambda *_: None)
+    given = torch.randn(3, frames, 2, 18, 3, generator=random), torch.ones(3, frames, 2) > 0
+    with torch.no_grad():
+        assert (fast.way(made, given[0]), fast.way(whole, given[0])) == ("inference", "modules")
+        torch.testing.assert_close(made(*given), whole(*given), atol=2e-5, rtol=1e-5)
+        assert made(given[0] * float("nan"), given[1]).isnan().all()
