@@ -35,7 +35,7 @@ with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         0,
         11,
     ):  # JAX 0.12 ends a process that gives it
-        _FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_llvm_disable_expensive_passes=true"]
+        _FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
 
 # Python before 3.11.8 fails with SystemError when its parser is entered again by garbage that is collected in it
