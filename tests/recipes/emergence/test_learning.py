@@ -15,21 +15,20 @@ import pytest
 
 import outlast
 from outlast.config import leaves
-from outlast_recipes.emergence import assay, learn, observe, pictures, policy, ppo, refill, rollout, training
+from outlast_recipes.emergence import assay, learn, observe, policy, ppo, refill, rollout, training
 from outlast_recipes.emergence.config import Config
 from outlast_recipes.emergence.world import AGENT
 from tests import messages, processes
 from tests.conftest import REPOSITORY
 from tests.durability.digits import final, train
-from tests.recipes.colonies import TINY, begin, chunk, compiled_once, config, forget, run, same
+from tests.recipes.colonies import TINY, begin, chunk, compiled_once, config, forget, run, same, undrawn
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of the same values are compiled once; what a run draws at its end is looked at in test_commands.py."""
     monkeypatch.setattr(training, "compiled", compiled_once)
-    for name in ("curves", "phylogeny"):
-        monkeypatch.setattr(pictures, name, lambda *given: given[-1].write_bytes(b"a picture"))
+    undrawn(monkeypatch.setattr)
 
 
 def some(values: Config, seed: int = 0) -> tuple[dict, jax.Array, jax.Array]:
@@ -487,17 +486,19 @@ ALONE = """
 import sys, jax
 from pathlib import Path
 from tests.durability.digits import train
-from tests.recipes.colonies import TINY
+from tests.recipes.colonies import TINY, undrawn
+if sys.argv[3:]:
+    undrawn(setattr)
 print(jax.device_count(), train(Path(sys.argv[1]), recipe="emergence", small=TINY, stop_after=int(sys.argv[2]) or None))
 """
 
 
-def attempt(root: pathlib.Path, stop: int, **environment: str) -> str:
-    """Train TINY in a process of its own, compiled as it is for users; stop after so many chunks, 0: go to the end. How
-    many devices, and how it ended."""
+def attempt(root: pathlib.Path, stop: int, *more: str, **environment: str) -> str:
+    """Train TINY in a process of its own, compiled as it is for users; stop after so many chunks, 0: go to the end, and
+    draw unless there is one more word. How many devices, and how it ended."""
     usual = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = processes.run(
-        [sys.executable, "-c", ALONE, str(root), str(stop)],
+        [sys.executable, "-c", ALONE, str(root), str(stop), *more],
         env={**usual, "PYTHONPATH": str(REPOSITORY), **environment},
         timeout=300,
         template="torch" if environment else "jax",  # JAX reads its variables when it is imported
@@ -510,9 +511,9 @@ def attempt(root: pathlib.Path, stop: int, **environment: str) -> str:
 def test_a_resume_in_another_process_is_exact_as_compiled_for_users(tmp_path) -> None:
     """What tests/conformance asks of every recipe, without the flags of tests/conftest.py, which may hide what
     optimised code does."""
-    assert attempt(tmp_path / "twin", 0) == "1 finished"
-    assert attempt(tmp_path / "cut", 5) == "1 preempted"
-    assert attempt(tmp_path / "cut", 0) == "1 finished"
+    assert attempt(tmp_path / "twin", 0, "undrawn") == "1 finished"
+    assert attempt(tmp_path / "cut", 5, "undrawn") == "1 preempted"
+    assert attempt(tmp_path / "cut", 0, "undrawn") == "1 finished"
     assert final(tmp_path / "cut", "emergence") == final(tmp_path / "twin", "emergence")
 
 
