@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 import outlast
 from outlast_recipes.common.buckets import LengthBuckets, padding
-from outlast_recipes.sign import augment, signers
+from outlast_recipes.sign import augment, predicting, signers
 from outlast_recipes.sign.augment import MIRROR, Strength
 from outlast_recipes.sign.batch import FACE, LEFT, RIGHT, FeatureBatch, KeypointBatch
 from outlast_recipes.sign.config import Data, Network, SignConfig
@@ -76,6 +76,32 @@ def test_a_folder_of_the_original_is_read_and_packed_once(root: Path, tmp_path: 
         "keypoints_test", "keypoints_train", "keypoints_val", "labels_reference.csv", "test_labels.csv",
         "train_labels.csv", "val_labels.csv",
     ]  # fmt: skip
+
+
+def test_changed_labels_and_files_are_read_again(tmp_path: Path) -> None:
+    root = signs.folder(tmp_path / "data", {"train": 4})
+    first = load_data(config(root, tmp_path / "runs"), run=Run())  # type: ignore[arg-type]
+    labels = root / "train_labels.csv"
+    labels.write_text(labels.read_text().replace("clip001,1,1,0", "clip001,1,1,1"))
+    second = load_data(config(root, tmp_path / "runs"), run=Run())  # type: ignore[arg-type]
+    shown = [[bool(entry.occluded) for entry in each.parts["train"].store.entries] for each in (first, second)]
+    assert shown == [[True, False, False, False], [True, True, False, False]]
+    shutil.copy(root / "keypoints_train/clip002.npz", root / "keypoints_train/clip001.npz")
+    third = load_data(config(root, tmp_path / "runs"), run=Run())  # type: ignore[arg-type]
+    entries = third.parts["train"].store.entries
+    assert entries[1].length == entries[2].length != second.parts["train"].store.entries[1].length
+
+
+def test_the_aspect_is_that_of_the_flag_else_of_the_file(tmp_path: Path) -> None:
+    root = signs.folder(tmp_path / "data", {"train": 4})
+    file = root / "keypoints_train/clip000.npz"
+    points, seen = signs.keypoints(0)
+    np.savez(file, X=points, mask=seen, meta=np.array('{"width": 360, "height": 640}'))
+    for given, own, other in ((None, 9 / 16, 16 / 9), (1.5, 1.5, 1.5)):
+        values = config(root, tmp_path / "runs", aspect=given)
+        train = load_data(values).parts["train"]
+        assert train.aspect.tolist() == pytest.approx([own, other, other, other])
+        assert predicting.read(file, values).aspect == pytest.approx(own)
 
 
 def test_flags_name_the_same_folders(root: Path, tmp_path: Path) -> None:
@@ -200,6 +226,9 @@ def test_bodies_are_placed_by_their_shoulders() -> None:
     nearer = (points - 0.5) * 1.3 + 0.45
     again = placed(nearer, seen, torch.tensor([16 / 9])).to_body(nearer, seen)
     torch.testing.assert_close(again, body, atol=1e-5, rtol=0)
+    square = points * torch.tensor([16 / 9, 1.0])
+    again = placed(square, seen, torch.tensor([1.0])).to_body(square, seen)
+    torch.testing.assert_close(again, body, atol=1e-5, rtol=0, msg="lengths are the same in every direction")
     seen[:, :, 11:13] = False
     hidden = placed(points, seen, torch.tensor([16 / 9])).to_body(points, seen)
     assert hidden.isfinite().all()
