@@ -208,6 +208,7 @@ def test_unknown_verbs_recipes_and_runs(outlast_cli, tmp_path: Path) -> None:
         (["doctor", "digits", "--within", "9m"], messages.says("cli/doctor-measures-nothing", flag="--within")),
         (["status"], messages.says("cli/status-of-no-run", root="runs")),
         (["trian"], messages.says("cli/there-is-no-verb-did-you", verb="trian", mean="train")),
+        (["predict", "sing", "x", "f.npz"], messages.says("cli/verb-of-a-recipe-that-is-mistyped", recipe="sing")),
         (
             ["train", "digit"],
             messages.says("cli/there-is-no-recipe-the-recipes", recipe="digit", mean="digits"),

@@ -103,7 +103,8 @@ def _run(verb: str, argv: list[str]) -> int:
                 from outlast.cli import offered
                 from outlast.recipe.registry import names
 
-                if argv[0] in names() or "/" in argv[0]:
+                meant = not nearest(verb, VERBS) and nearest(argv[0], names())  # a recipe's verb, and its name mistyped
+                if argv[0] in names() or "/" in argv[0] or meant:
                     return offered.run(verb, argv)
             raise UsageError(f"There is no verb {verb!r}.{nearest(verb, VERBS)} `outlast --help` lists them.")
         if verb in PROVIDERS_OWN:

@@ -37,6 +37,11 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     for flag, number, least in (("--window", values.window, 2), ("--stride", values.stride, 1)):
         if number is not None and number < least:
             raise outlast.ConfigError(f"{flag} is {number}; expected at least {least} frames.")
+    if values.stride is not None and values.stride > values.window:
+        raise outlast.ConfigError(
+            f"--stride is {values.stride}, and --window is {values.window}, so the frames between two windows would "
+            f"not be looked at; expected at most {values.window}."
+        )
     saved = outlast.open_saved(values.run, root=values.checkpoint_dir, step=values.step)
     network, labels = restored(saved, values.part)
     clip = predicting.read(values.file, saved.config)
@@ -46,8 +51,9 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
     yield f"{values.file.name}: {len(clip)} frames, by {saved.run_id}, step {saved.step} ({values.part})"
     if labels.generated:
         yield "This run was a smoke test on generated clips; its results mean nothing."
-    if len(clip) > saved.config.data.frames and values.window is None:
-        yield f"It is resampled to {saved.config.data.frames} frames, as in the training (--data.frames)."
+    if min(len(clip), values.window or len(clip)) > saved.config.data.frames:
+        what = "It" if values.window is None else "Each window"
+        yield f"{what} is resampled to {saved.config.data.frames} frames, as in the training (--data.frames)."
     record: dict[str, Any] = {
         "file": str(values.file),
         "frames": len(clip),

@@ -15,6 +15,7 @@ COLUMNS = ("file", "gloss", "cat", "occluded")
 REFERENCE = "labels_reference.csv"
 """Name of the file with the names of glosses and categories: gloss_id, label, cat_id, category."""
 _LARGEST = 2**26  # bytes of a CSV
+_DIGITS = 6  # of a label
 _TRUE = {"0": False, "1": True, "false": False, "true": True}
 
 
@@ -175,6 +176,9 @@ def _rows(path: Path, columns: Sequence[str], problems: Problems) -> Iterator[tu
                 f"has the columns {', '.join(header) or 'of an empty file'}; expected {', '.join(columns)}.",
             )
             return
+        if twice := next((name for name in header if name and header.count(name) > 1), None):
+            problems.error("table", f"{path}:1", f"has the column {twice} twice. Remove one, or rename it.")
+            return
         for row in reader:
             if not row:
                 continue
@@ -201,9 +205,9 @@ def _is_control(letter: str) -> bool:
 
 
 def _number(column: str, text: str, below: int | None, place: str, problems: Problems) -> int | None:
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 7 else None
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
     if number is None or (below is not None and number >= below):
-        expected = f"0 to {below - 1}" if below is not None else "a whole number from 0"
+        expected = f"0 to {below - 1}" if below is not None else f"a whole number from 0 to {10**_DIGITS - 1}"
         problems.error(column, place, f"{column} is {text!r}; expected {expected}.")
         return None
     return number

@@ -142,6 +142,8 @@ class _Members:
             self._size = about.st_size
             self._archive = zipfile.ZipFile(path)
             found = self._archive.infolist()
+        except FileNotFoundError as error:
+            raise outlast.DataError(f"There is no file {path}; expected an .npz file.") from error
         except _DAMAGED as error:
             raise outlast.DataError(
                 f"{path} cannot be read as .npz ({type(error).__name__}: {error}). Make it again, or remove it."
@@ -187,9 +189,9 @@ class _Members:
         if "meta" not in self.names or self._header("meta")[0] != () or self._header("meta")[2].kind not in "US":
             return None
         try:
-            meta = json.loads(str(self._array("meta", "US")))
+            meta = json.loads(self._array("meta", "US").item())  # str, or bytes of UTF-8
             aspect = float(meta["width"]) / float(meta["height"])
-        except (ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError):
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
             return None
         return aspect if 0.1 < aspect < 10 else None
 

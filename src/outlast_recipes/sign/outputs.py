@@ -8,7 +8,9 @@ With --smoke-test their names begin with SMOKE-TEST-.
 
 from __future__ import annotations
 
-from safetensors.torch import save_file
+import json
+
+from safetensors.torch import save
 from torch import nn
 
 from outlast import Run
@@ -34,5 +36,16 @@ def write(run: Run, last: nn.Module, best: BestByValidation, *, generated: bool)
             about = {"model": type(last).__name__, "step": str(run.step), "generated": str(generated).lower()}
             with run.artifact(file, part=part) as target:
                 tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-                save_file(tensors, target, {"format": "pt", **about})
-                target.chmod(0o644)  # save_file makes it private
+                target.write_bytes(_ordered(save(tensors, {"format": "pt", **about})))
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its texts in a fixed order.
+
+    The library writes them in another order in each process, so equal weights would not be equal files.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    return content[:8] + text.ljust(end - 8) + content[end:]

@@ -71,8 +71,10 @@ def videos_in(folder: Path) -> list[Path]:
     """The videos of a folder, at any depth.
 
     Raises:
-        outlast.DataError: there are none, or two have the same name.
+        outlast.DataError: it is no folder, there are none, or two have the same name.
     """
+    if not folder.is_dir():
+        raise outlast.DataError(f"{folder} is not a folder; expected a folder of videos.")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
         raise outlast.DataError(f"{folder} holds no videos; expected files such as {', '.join(SUFFIXES)}.")

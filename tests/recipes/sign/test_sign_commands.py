@@ -126,9 +126,17 @@ def test_predict_in_windows(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
     for flags, key in (
         (["--stride", "3"], "sign/stride-without-window"),
         (["--window", "1"], "sign/window-too-short"),
+        (["--window", "4", "--stride", "5"], "sign/stride-above-window"),
     ):
         assert main([*words, *flags]) == 2
         messages.said(capsys.readouterr().err, key)
+    words[3] = str(written(tmp_path / "slow.npz", 40, gap=150))
+    for flags, resampled in (["--window", "160"], True), (["--window", "20"], False):
+        assert main([*words, *flags]) == 0
+        said = [line for line in capsys.readouterr().out.splitlines() if "resampled" in line]
+        assert len(said) == resampled
+        if resampled:
+            messages.said(said, "sign/windows-resampled", frames=128)
 
 
 def test_a_window_is_what_a_clip_of_its_frames_is(runs: Path, tmp_path: Path) -> None:

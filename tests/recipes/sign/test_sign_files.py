@@ -38,6 +38,10 @@ def test_keypoints_with_and_without_a_mask(tmp_path: Path) -> None:
     meta = np.array('{"width": 640, "height": 360}')
     assert npz.read_keypoints(written(tmp_path, X=flat, meta=meta)).aspect == pytest.approx(16 / 9)
     assert npz.read_keypoints(written(tmp_path, X=flat, meta=np.array("no JSON"))).aspect is None
+    meta = np.array(b'{"width": 360, "height": 640}')
+    assert npz.read_keypoints(written(tmp_path, X=flat, meta=meta)).aspect == pytest.approx(9 / 16)
+    meta = np.array(f'{{"width": {10**400}, "height": 640}}')
+    assert npz.read_keypoints(written(tmp_path, X=flat, meta=meta)).aspect is None
     seen[:, 67:] = False
     found = npz.read_keypoints(written(tmp_path, X=flat, mask=seen))
     assert not found.points[:, 67:].any(), "what the mask hides is not read"
@@ -130,7 +134,7 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
     with messages.raises(outlast.DataError, "sign/damaged-header"):
         npz.read_keypoints(path)
     path.unlink()
-    with messages.raises(outlast.DataError, "sign/no-archive"):
+    with messages.raises(outlast.DataError, "sign/no-file"):
         npz.read_keypoints(path)
 
 
@@ -175,6 +179,7 @@ def test_labels_are_read(tmp_path: Path) -> None:
     [
         ("file,gloss\na,1\n", messages.says("sign/columns", found="file, gloss")),
         ("", messages.says("sign/columns", found="of an empty file")),
+        ("file,gloss,cat,occluded,gloss\na,0,0,0,1\n", messages.says("sign/column-twice", column="gloss")),
         (HEAD + "# a comment\n", messages.says("sign/fields", line=2, fields=1)),
         (
             HEAD + "a,0,0,0\nb,0,0,0\nc,4,0,0\n",

@@ -110,6 +110,8 @@ def test_what_is_learnt_chosen_and_left(tmp_path: Path) -> None:
         weights, saved = load_file(file), part(tmp_path, held)
         assert weights.keys() == saved.keys()
         assert all(torch.equal(weights[key], torch.as_tensor(saved[key])) for key in weights)
+        about = json.loads(file.read_bytes()[8:].partition(b"}")[0] + b"}}")["__metadata__"]
+        assert [*about] == ["format", "generated", "model", "step"], "equal weights are equal files"
     before = file.with_name(f"{file.name}.manifest.json").read_bytes()
     assert train(tmp_path, **flags) == "finished"
     assert file.with_name(f"{file.name}.manifest.json").read_bytes() == before, "nothing was left to train"

@@ -98,6 +98,9 @@ def test_videos_that_cannot_be_named(tmp_path: Path, fake: None, capsys: pytest.
     assert main(words) == 1
     messages.said(capsys.readouterr().err, "sign/videos-of-one-name")
     assert main([*words[:3], str(tmp_path / "nowhere"), *words[4:]]) == 1
+    messages.said(capsys.readouterr().err, "sign/no-folder-of-videos")
+    (tmp_path / "empty").mkdir()
+    assert main([*words[:3], str(tmp_path / "empty"), *words[4:]]) == 1
     messages.said(capsys.readouterr().err, "sign/no-videos")
     assert main([*words, "--fps", "0"]) == 2
 
