@@ -11,10 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+import outlast
 from outlast.cli import main
 from outlast.config import leaves
 from outlast_recipes.sign import predicting
 from outlast_recipes.sign.config import SignConfig
+from outlast_recipes.sign.data import load_data
+from outlast_recipes.sign.evaluation import metrics, outputs_of
+from outlast_recipes.sign.saved import restored
 from tests import messages
 from tests.durability.digits import final, train
 from tests.recipes import signs
@@ -45,6 +49,32 @@ def test_interrupted_equals_uninterrupted_on_files(root: Path, tmp_path: Path) -
         assert train(tmp_path / name / "runs", recipe="sign", small=small) == "finished"
     twin = final(tmp_path / "twin/runs", "waves")
     assert twin == final(tmp_path / "cut/runs", "waves") == final(tmp_path / "workers/runs", "waves")
+
+
+def test_each_result_is_of_the_clips_and_weights_that_it_names(tmp_path: Path) -> None:
+    data = signs.folder(tmp_path / "signs", {"train": 16, "val": 8, "test": 12})
+    small = SMALL | {"data_root": str(data), "epochs": "3", "network.width": "16"}
+    small |= {
+        "learning_rate": "0.3",
+        "scheduler": "constant",
+        "monitor": "val_loss",
+    }  # too large: the best epoch is not the last
+    assert train(tmp_path / "runs", recipe="sign", small=small) == "finished"
+    lines = [json.loads(line) for line in (tmp_path / "runs/waves/journal.jsonl").read_text().splitlines()]
+    logged = {name: value for line in lines for name, value in line.items()}  # the last of each name
+    saved = outlast.open_saved(tmp_path / "runs/waves")
+    assert logged["best_epoch"] < 3
+    parts = load_data(saved.config).parts
+    for weights, split, prefix in (("ema", "val", "val_"), ("ema", "test", "test_"), ("best", "test", "best_test_")):
+        network, _ = restored(saved, weights)
+        found = metrics(outputs_of(network, parts[split], torch.device("cpu")), prefix)
+        assert {name: logged[name] for name in found} == pytest.approx(found), "computed again from the checkpoint"
+    where = ["--checkpoint-dir", str(tmp_path / "runs"), "-o", str(tmp_path / "told")]
+    assert main(["evaluate", "sign", "waves", *where]) == 0
+    report = json.loads((tmp_path / "told/report.json").read_text())
+    assert report["all"]["gloss_top1"] == pytest.approx(logged["test_gloss_top1"])
+    assert [report[name]["clips"] for name in ("all", "occluded", "not occluded")] == [12, 3, 9]
+    assert report["occluded"]["gloss_top1"] == pytest.approx(logged["test_gloss_top1_occluded"])
 
 
 def written(path: Path, *numbers: int, gap: int = 0) -> Path:
@@ -140,9 +170,6 @@ def test_predict_in_windows(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_window_is_what_a_clip_of_its_frames_is(runs: Path, tmp_path: Path) -> None:
-    import outlast
-    from outlast_recipes.sign.saved import restored
-
     saved = outlast.open_saved(runs / "waves")
     network, _ = restored(saved)
     clip = predicting.read(written(tmp_path / "clip.npz", 5, 6), saved.config)
