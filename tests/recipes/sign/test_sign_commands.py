@@ -69,6 +69,9 @@ def test_each_result_is_of_the_clips_and_weights_that_it_names(tmp_path: Path) -
         network, _ = restored(saved, weights)
         found = metrics(outputs_of(network, parts[split], torch.device("cpu")), prefix)
         assert {name: logged[name] for name in found} == pytest.approx(found), "computed again from the checkpoint"
+    network, _ = restored(saved, "best")
+    chosen = metrics(outputs_of(network, parts["val"], torch.device("cpu")))
+    assert chosen["loss"] == pytest.approx(saved.part("choice")["value"]), "the weights that were validated"
     where = ["--checkpoint-dir", str(tmp_path / "runs"), "-o", str(tmp_path / "told")]
     assert main(["evaluate", "sign", "waves", *where]) == 0
     report = json.loads((tmp_path / "told/report.json").read_text())
