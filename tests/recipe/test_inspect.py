@@ -58,8 +58,17 @@ def test_in_a_folder_of_the_user(saved: outlast.SavedCheckpoint, tmp_path: Path)
         (folder / "a").write_text("half")
         1 / 0  # noqa: B018
     assert (mine / "a").read_text() == "old"
-    with saved.artifact("table", to=mine) as folder:
+    refused = messages.raises(
+        UsageError, "recipe/not-outlasts-own", file=mine / "a", manifest="a.manifest.json", count=2
+    )
+    with refused, saved.artifact("table", to=mine) as folder:
+        (folder / "_first").write_text("new")
         (folder / "a").write_text("new")
+    assert {each.name: each.read_text() for each in mine.iterdir()} == {"a": "old", "notes": "mine"}
+    (mine / "a").unlink()
+    for text in ("older", "new"):  # its own are replaced
+        with saved.artifact("table", to=mine) as folder:
+            (folder / "a").write_text(text)
     assert verify_artifact(mine / "a.manifest.json")["files"]["a"]["size"] == 3
     assert {each.name: each.read_text() for each in mine.iterdir() if each.name != "a.manifest.json"} == {
         "a": "new",

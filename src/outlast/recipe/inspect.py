@@ -6,6 +6,7 @@ Nothing of it is changed; what is made from it becomes an artifact.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from outlast.config.words import nearest
 from outlast.environment import detect
 from outlast.errors import OutlastError, UnknownName, UsageError
 from outlast.folder import durable, layout
-from outlast.folder.artifact import replaced
+from outlast.folder.artifact import manifest_of, replaced
 from outlast.folder.layout import RunFolder
 from outlast.recipe import lookup
 from outlast.recipe.recipe import Recipe
@@ -142,7 +143,7 @@ class SavedCheckpoint:
         """A folder for files that are made from this checkpoint; they are kept only if the block ends without an error.
 
         In the run they become one artifact with a manifest, which replaces an earlier one of this name. In a folder of
-        the user's each file is replaced and gets a manifest of its own; other files there stay.
+        the user's each file gets a manifest of its own, and replaces one that has a manifest; other files there stay.
 
         Args:
             name: of the artifact, a plain file name.
@@ -150,7 +151,8 @@ class SavedCheckpoint:
             part: the part that they are made from, for the manifest; by default as `part` chooses.
 
         Raises:
-            UsageError: the name is no plain file name, or a manifest cannot be written.
+            UsageError: the name is no plain file name, a manifest cannot be written, or a file of that name in the
+                user's folder has no manifest.
             OSError: a file cannot be written.
         """
         if not layout.is_plain(name):
@@ -168,7 +170,16 @@ class SavedCheckpoint:
         try:
             folder.mkdir()
             yield folder
-            for made in sorted(folder.iterdir()):
+            files = sorted(folder.iterdir())
+            for there in (to / made.name for made in files):
+                manifest = manifest_of(there)
+                if os.path.lexists(there) and not os.path.lexists(manifest):
+                    raise UsageError(
+                        f"{there} is there and has no {manifest.name} beside it, so outlast did not write it. "
+                        f"It was left as it is, and none of {len(files)} files was written. Name another folder, or "
+                        "move it away."
+                    )
+            for made in files:
                 with replaced(to / made.name) as moved:
                     made.rename(moved)
                 describe(place, checkpoint, part, to / made.name)

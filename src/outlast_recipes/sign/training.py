@@ -85,7 +85,7 @@ def train(run: Run, config: SignConfig, build: Build = of_config) -> None:
         data=data.loader,
     )
     tell_about(run, config, data, device)
-    epochs = min(config.epochs, SMOKE_EPOCHS) if data.generated else config.epochs
+    epochs = _epochs(config, data)
     if plateau.is_over(config.early_stop):  # the attempt before ended while it was ending the run
         epochs = min(epochs, plateau.epoch)
 
@@ -173,6 +173,11 @@ def rate_at(config: SignConfig, step: int, total: int, halvings: int) -> float:
     return share * 0.5**halvings if config.scheduler == "plateau" else share
 
 
+def _epochs(config: SignConfig, data: SignData) -> int:
+    """Passes over the data."""
+    return min(config.epochs, SMOKE_EPOCHS) if data.generated else config.epochs
+
+
 def check_config(config: SignConfig, data: SignData) -> None:
     """Refuse values that the data, or a training, cannot use; raises outlast.ConfigError."""
     if config.network.pretrained_backbone:
@@ -191,8 +196,11 @@ def check_config(config: SignConfig, data: SignData) -> None:
 def tell_about(run: Run, config: SignConfig, data: SignData, device: torch.device) -> None:
     """Few steps, options without effect, generated data, where there are some."""
     sentences = idle_options(config, device)
-    if few := few_steps(len(data.parts["train"]), config.batch_size, len(data.loader), config.epochs):
+    epochs = _epochs(config, data)
+    if few := few_steps(len(data.parts["train"]), config.batch_size, len(data.loader), epochs):
         sentences.append(few)
+    if epochs < config.epochs:
+        sentences.append(f"--smoke-test trains {epochs} epochs, not {config.epochs}.")
     if data.generated:
         sentences = [_NOTHING, *(f"{sentence} ({_NOTHING})" for sentence in sentences)]
     for sentence in sentences:
@@ -227,7 +235,7 @@ def check(config: Any) -> str:
     sizes = ", ".join(f"{len(clips)} {name}" for name, clips in data.parts.items())
     network = of_config(config, data)
     steps = math.ceil(len(data.parts["train"]) / config.batch_size)
-    few = few_steps(len(data.parts["train"]), config.batch_size, steps, config.epochs)
+    few = few_steps(len(data.parts["train"]), config.batch_size, steps, _epochs(config, data))
     made = f"{_NOTHING}; " if data.generated else ""
     return (
         f"{made}{sizes} clips of {len(data.glosses)} glosses in {len(data.categories)} categories; "

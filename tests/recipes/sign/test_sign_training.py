@@ -201,7 +201,7 @@ def test_a_smoke_test_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     words = ["--model", "transformer", "--smoke-test", "--num-gloss", "6", "--num-cat", "3", "--network.width", "16"]
     assert main(["train", "sign", *words, "--network.layers", "1", "--amp", "--pin-memory", "-b", "6"]) == 0
     out = capsys.readouterr()
-    for key in ("sign/smoke-test", "sign/amp-on-a-cpu", "sign/pin-memory-on-a-cpu"):
+    for key in ("sign/smoke-test", "sign/smoke-epochs", "sign/amp-on-a-cpu", "sign/pin-memory-on-a-cpu"):
         messages.said(out.out + out.err, key)
     assert outlast.open_saved("sign", root=tmp_path / "runs").step == 4, "two epochs"
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
