@@ -42,7 +42,8 @@ def write(run: Run, last: nn.Module, best: BestByValidation, *, generated: bool)
 def _ordered(content: bytes) -> bytes:
     """A safetensors file with its texts in a fixed order.
 
-    The library writes them in another order in each process, so equal weights would not be equal files.
+    The library writes them in another order each time (safetensors 0.8.0, its issue 584), so equal weights would not be
+    equal files.
     """
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
