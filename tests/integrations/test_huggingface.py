@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,35 @@ def test_early_stopping_counts_on(with_huggingface: Any, tmp_path: Path) -> None
         assert made.state.global_step == 12  # evaluated after steps 4, 8 and 12, and none was better than the first
 
     assert twins.train(tmp_path / "cut", fit, (9,)) == twins.train(tmp_path / "twin", fit)
+
+
+def test_networks_that_other_callbacks_hold_are_state(with_huggingface: Any, tmp_path: Path) -> None:
+    torch = with_huggingface.torch
+
+    class Average(with_huggingface.transformers.TrainerCallback):  # as that of trl's reference model
+        kept: Any = None
+
+        def on_init_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+            self.kept, self.trained = copy.deepcopy(model), model
+
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+            with torch.no_grad():
+                for mean, value in zip(self.kept.parameters(), model.parameters(), strict=True):
+                    mean.lerp_(value, 0.3)
+
+    ends = []
+
+    def fit(run: outlast.Run, stops: twins.Stops) -> None:
+        average = Average()
+        callback = with_huggingface.OutlastCallback(run)
+        asking = with_huggingface.Asking(lambda step, _: stops(step))
+        options = {"metric_for_best_model": "loss", "num_train_epochs": 1}
+        callback.train(with_huggingface.trainer(tmp_path / "own", callback, average, Average(), asking, **options))
+        assert [name for name in run._loop.parts.names if "." in name] == ["Average.kept", "Average.kept-1"]
+        ends.append([each.tolist() for each in average.kept.parameters()])
+
+    assert twins.train(tmp_path / "cut", fit, (4,)) == twins.train(tmp_path / "twin", fit)
+    assert ends[0] == ends[1]
 
 
 def test_a_run_that_stopped_early_stays_finished(with_huggingface: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from torch.utils.data import IterableDataset
 from transformers.trainer import TRAINER_STATE_NAME
@@ -101,6 +102,21 @@ class OutlastCallback(transformers.TrainerCallback):
         found = self._trainer.callback_handler.callbacks
         return [(type(each).__qualname__, each) for each in found if isinstance(each, ExportableState)]
 
+    def _models_of_others(self, model: Any) -> dict[str, torch.nn.Module]:
+        # Averages, and trl's reference model: a callback that holds a network trains it; no checkpoint has it.
+        trained = {id(part) for part in model.modules()}
+        found: dict[str, torch.nn.Module] = {}
+        for each in self._trainer.callback_handler.callbacks:
+            for name, value in vars(each).items():
+                if not isinstance(value, torch.nn.Module):
+                    continue
+                network = self._trainer.accelerator.unwrap_model(value)
+                if id(network) not in trained:
+                    kind = f"{type(each).__name__}.{name}"
+                    again = sum(other.partition("-")[0] == kind for other in found)
+                    found[f"{kind}-{again}" if again else kind] = network
+        return found
+
     def on_train_begin(
         self, args: Any, state: TrainerState, control: Any, model: Any, optimizer: Any, lr_scheduler: Any, **_: Any
     ) -> None:
@@ -109,8 +125,9 @@ class OutlastCallback(transformers.TrainerCallback):
         scaler = {"scaler": found} if (found := getattr(self._trainer.accelerator, "scaler", None)) else {}
         optimizer = getattr(optimizer, "optimizer", optimizer)
         self._run.track(
-            model=model, optimizer=optimizer, schedule=lr_scheduler, data=self._loader.source, trainer=self, **scaler
-        )
+            model=model, optimizer=optimizer, schedule=lr_scheduler, data=self._loader.source, trainer=self, **scaler,
+            **self._models_of_others(model),
+        )  # fmt: skip
         if self._run.step >= state.max_steps:
             self._complete(state)  # all was done before
 
