@@ -118,6 +118,33 @@ def test_networks_that_other_callbacks_hold_are_state(with_huggingface: Any, tmp
     assert ends[0] == ends[1]
 
 
+def test_a_save_that_a_callback_asks_for_is_one_of_its_step(with_huggingface: Any, tmp_path: Path) -> None:
+    class Left(Exception):
+        pass
+
+    def fit(run: outlast.Run, stops: twins.Stops) -> None:
+        def ask(step: int, _: Any) -> None:
+            if leaving and step == 4:
+                run.save()  # the Trainer has made the step, and outlast counts it when the next one begins
+            if leaving and step == 6:
+                raise Left
+
+        callbacks = (with_huggingface.OutlastCallback(run), with_huggingface.Asking(ask))
+        options = {"metric_for_best_model": "loss", "num_train_epochs": 2}
+        callbacks[0].train(with_huggingface.trainer(tmp_path / "own", *callbacks, **options))
+
+    leaving = True
+    with pytest.raises(Left):
+        twins.train(tmp_path / "cut", fit)
+    leaving = False
+    with outlast.open_run("r", root=tmp_path / "cut", save="never", progress="none") as run:
+        assert run.step == 4
+        fit(run, twins.Stops(run, None))
+    (*_, last) = twins.committed(run.folder)
+    tensors = b"".join(path.read_bytes() for path in sorted(last.path.glob("*.safetensors")))
+    assert twins.train(tmp_path / "twin", fit) == (run.folder / "journal.jsonl").read_bytes() + tensors
+
+
 def test_a_run_that_stopped_early_stays_finished(with_huggingface: Any, tmp_path: Path) -> None:
     class Patient(with_huggingface.transformers.TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -148,7 +148,7 @@ class OutlastCallback(transformers.TrainerCallback):
         run, per_epoch = self._run, -(-len(self._loader) // self._trainer.args.gradient_accumulation_steps)
         if self._done < 0:
             run.begin(total_steps=state.max_steps)  # sets the generators, which the Trainer has moved until here
-            self._done = run.step
+            self._done, run._loop.told_late = run.step, True
         if state.global_step == self._done:
             return False
         self._done = state.global_step

@@ -104,6 +104,7 @@ class OutlastCallback(keras.callbacks.Callback):
             callbacks=_Callbacks([*self._others, model.history]),
         )
         self._run.begin(total_steps=self.params["epochs"] * self._per_epoch)
+        self._run._loop.told_late = True
         self._done = self._step = self._run.step
         self._generators = rng.capture() if self._done else None
         model.stop_training |= self._run.finished

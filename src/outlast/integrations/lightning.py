@@ -107,7 +107,7 @@ class OutlastCallback(lightning.Callback):
         self._run.track(data=loader)
         own = trainer.lightning_module.automatic_optimization
         self._run.begin(total_steps=int(trainer.estimated_stepping_batches) if own else None)
-        self._done = self._run.step
+        self._done, self._run._loop.told_late = self._run.step, True
         trainer.should_stop |= self._run.finished  # also where it was stopped early before
         return loader
 

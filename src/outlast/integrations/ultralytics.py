@@ -93,7 +93,7 @@ class OutlastCallback:
         parts |= {"ema": trainer.ema.ema, "scaler": trainer.scaler, "data": self._batches.source}
         run.track(**parts, trainer=self)
         run.begin(total_steps=trainer.epochs * len(self._batches))
-        self._done = run.step
+        self._done, run._loop.told_late = run.step, True
         self._batches.stand(run.step)
         for trainer.epoch, row in self._rows:
             self._write_row(row)

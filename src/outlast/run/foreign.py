@@ -76,7 +76,7 @@ class ForeignLoop:
         """Save at the end of the running step, or now; see `Run.save`."""
         loop = self._loop
         loop.attempt.check_no_sink("save")
-        if loop.in_step:
+        if loop.in_step or (loop.told_late and step is None):
             loop.schedule.asked = True
             return
         if not loop.begun:

@@ -51,6 +51,8 @@ class Loop:
         begun: whether it has begun.
         own: whether outlast runs it.
         in_step: whether a step runs.
+        told_late: whether a framework's callback counts a step only when the next one begins. Until then the state is
+            further than the step that is counted.
         done_here: steps done in this attempt.
         ended_early: whether the script called the run finished before its last step.
         loader: what is saved of the loader of a loop over batches, besides its state; empty in other loops.
@@ -78,7 +80,7 @@ class Loop:
         self.position = Position(*opened.state.loop.position) if opened else Position()
         self.loader: Mapping[str, Any] = {}
         self.loader_before: Mapping[str, Any] | None = opened.state.loop.loader or None if opened else None
-        self.begun = self.own = self.in_step = self.ended_early = False
+        self.begun = self.own = self.in_step = self.ended_early = self.told_late = False
         self.done_here = 0
         self.undo: Callable[[], None] = lambda: None
         self.witness: Witness | Measure | None = None
