@@ -138,7 +138,7 @@ def main(job: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(job["seed"])
     network = OriginalTransformer(job["glosses"], CATEGORIES)
-    network.load_recipe(torch.load(job["weights"], weights_only=True))
+    network.load_recipe(torch.load(job["weights"], weights_only=True, mmap=True))
     optimizer = torch.optim.Adam(network.parameters(), RATE)
     held = list(batches(job["held"], 0))
     print(json.dumps(trained(network, optimizer, lambda epoch: batches(job["clips"], epoch), held, job["epochs"])))

@@ -73,7 +73,7 @@ def one(job: dict[str, Any]) -> None:
     torch.manual_seed(job["seed"])
     keep_freed_memory()  # as the recipe does
     network = built(job["glosses"])
-    network.load_state_dict(torch.load(job["weights"], weights_only=True))
+    network.load_state_dict(torch.load(job["weights"], weights_only=True, mmap=True))
     optimizer = optimizer_of(SignConfig(optimizer="adam", weight_decay=0, learning_rate=RATE), network)
     parts = parts_of(job)
     held = [[(batch.inputs, batch.gloss)] for batch in parts["val"].batches(BATCH)]
@@ -102,7 +102,7 @@ def run(way: str, job: dict[str, Any]) -> dict[str, float]:
 @torch.no_grad()
 def difference(job: dict[str, Any]) -> float:
     """The largest difference of a logit between the original's network and the recipe's with the same weights."""
-    state = torch.load(job["weights"], weights_only=True)
+    state = torch.load(job["weights"], weights_only=True, mmap=True)
     ours, theirs = built(job["glosses"]), OriginalTransformer(job["glosses"], CATEGORIES)
     ours.load_state_dict(state)
     theirs.load_recipe(state)
