@@ -153,7 +153,8 @@ class SignData:
             a function of seed, epoch and clip, and normalised.
         glosses: names of the glosses.
         categories: names of the categories.
-        category_of: category of each gloss; -1 for a gloss that no clip shows.
+        category_of: category of each gloss; -1 for a gloss of which neither a clip nor the table of names
+            says one.
         hash: of all clips and labels.
         generated: whether the data were generated for a smoke test.
     """

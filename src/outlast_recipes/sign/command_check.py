@@ -12,6 +12,7 @@ import outlast
 from outlast_recipes.common import problems as found_problems
 from outlast_recipes.common.problems import Problems, counted
 from outlast_recipes.sign import labels, npz, sources
+from outlast_recipes.sign.labels import Names
 from outlast_recipes.sign.sources import Source
 
 KINDS = ("keypoints", "features")
@@ -61,8 +62,17 @@ def _check_labels(values: Namespace, splits: Mapping[str, Source], problems: Pro
             for split in ("train", "val"):
                 if f"{kind}_{split}" not in own:
                     problems.warning("split", values.folder, f"has no {kind}_{split}.")
-        found = sources.read_sources(own, problems, glosses=values.num_gloss, categories=values.num_cat)
+        found = sources.read_sources(
+            own, problems, glosses=values.num_gloss, categories=values.num_cat, names=_names(own, problems)
+        )
         yield from _counts(found.files)
+
+
+def _names(splits: Mapping[str, Source], problems: Problems) -> Names | None:
+    """The names of glosses and categories beside the labels, as a training takes them."""
+    tables = [source.labels for name, source in splits.items() if name.endswith("train")]
+    tables += [source.labels for source in splits.values()]
+    return sources.names_beside(tables[0], problems) if tables else None
 
 
 def _check_files(
@@ -72,11 +82,15 @@ def _check_files(
     holds: Counter[str] = Counter()
     for number, path in enumerate(files):
         try:
-            holds[npz.check(path, key=values.kp_key, require_x2048=values.require_x2048)] += 1
+            found = npz.check(path, key=values.kp_key, require_x2048=values.require_x2048)
+            holds[found.kinds] += 1
+            if found.fault:
+                problems.warning("meta", path, f"{found.fault}. The clip is read as 16:9.")
         except outlast.DataError as error:
             problems.error("file", path, str(error).removeprefix(str(path)).lstrip(": "))
         progress(number + 1, len(files))
-    yield from (f"{count} files hold {what}." for what, count in sorted(holds.items()))
+    for what, count in sorted(holds.items()):
+        yield f"{counted(count, 'file')} {'holds' if count == 1 else 'hold'} {what}."
 
 
 def _splits(root: Path, table: Path | None) -> dict[str, Source]:
@@ -90,9 +104,10 @@ def _counts(files: Mapping[str, Mapping[Path, labels.Label]]) -> Iterator[str]:
     """A line for each split: clips, glosses, categories, occluded clips, signers."""
     for name, rows in files.items():
         found = rows.values()
+        glosses, categories = {row.gloss for row in found}, {row.category for row in found}
         signers = {row.group for row in found} - {""}
         yield (
-            f"{name}: {len(found)} clips of {len({row.gloss for row in found})} glosses in "
-            f"{len({row.category for row in found})} categories, {sum(row.occluded for row in found)} occluded"
-            f"{f', {len(signers)} signers' if signers else ''}"
+            f"{name}: {counted(len(found), 'clip')} of {counted(len(glosses), 'gloss', 'glosses')} in "
+            f"{counted(len(categories), 'category', 'categories')}, {sum(row.occluded for row in found):,} occluded"
+            f"{', ' + counted(len(signers), 'signer') if signers else ''}"
         )

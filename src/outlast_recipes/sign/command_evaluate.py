@@ -14,6 +14,7 @@ import torch
 import outlast
 from outlast_recipes.common import classification
 from outlast_recipes.common.complexity import latency, macs, parameters
+from outlast_recipes.common.problems import counted
 from outlast_recipes.common.training import device_of
 from outlast_recipes.sign.command_options import add_run_arguments
 from outlast_recipes.sign.data import load_data
@@ -21,7 +22,7 @@ from outlast_recipes.sign.evaluation import Outputs, accuracies, outputs_of
 from outlast_recipes.sign.export import example
 from outlast_recipes.sign.network import SignNetwork
 from outlast_recipes.sign.outputs import SMOKE
-from outlast_recipes.sign.saved import restored
+from outlast_recipes.sign.saved import as_before, restored
 
 FRAMES = 64  # of the clip whose cost is reported
 
@@ -49,7 +50,8 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
     data = load_data(saved.config)
     if not len(data.parts[values.on]):
         raise outlast.ConfigError(f"{saved.run_id} has no {values.on} clips. Choose another subset with --on.")
-    if [*data.glosses] != labels.glosses or [*data.category_of] != labels.category_of:
+    categories = as_before(labels.category_of, data.category_of)
+    if [*data.glosses] != labels.glosses or categories != labels.category_of:
         raise outlast.DataError(
             f"{saved.run_id} was trained on {len(labels.glosses)} glosses ({labels.glosses[0]}, ...), and these data "
             f"have {len(data.glosses)} ({data.glosses[0]}, ...). Give the data that it was trained on."
@@ -79,7 +81,7 @@ def run(values: Namespace, _progress: Callable[[int, int], None]) -> Iterable[st
         )
     folder = values.output or saved.folder / "artifacts" / name
     about = ", generated for a smoke test" if labels.generated else ""
-    yield f"{saved.run_id}, step {saved.step} ({values.part}), on {len(outputs)} clips of {values.on}{about}"
+    yield f"{saved.run_id}, step {saved.step} ({values.part}), on {counted(len(outputs), 'clip')} of {values.on}{about}"
     yield from _lines(report)
     if data.hash != labels.data:
         yield f"  (the run was trained on other data: {labels.data[:12]}, not {data.hash[:12]})"

@@ -10,6 +10,7 @@ from typing import Any
 
 import outlast
 from outlast_recipes.common import run_options
+from outlast_recipes.common.problems import counted
 from outlast_recipes.common.run_options import make_folder
 from outlast_recipes.sign import drawing, predicting
 from outlast_recipes.sign.command_options import PARTS
@@ -32,28 +33,21 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str]:
-    if values.stride is not None and values.window is None:
-        raise outlast.ConfigError("--stride is given without --window; give both.")
-    for flag, number, least in (("--window", values.window, 2), ("--stride", values.stride, 1)):
-        if number is not None and number < least:
-            raise outlast.ConfigError(f"{flag} is {number}; expected at least {least} frames.")
-    if values.stride is not None and values.stride > values.window:
-        raise outlast.ConfigError(
-            f"--stride is {values.stride}, and --window is {values.window}, so the frames between two windows would "
-            f"not be looked at; expected at most {values.window}."
-        )
+    _check_windows(values)
     saved = outlast.open_saved(values.run, root=values.checkpoint_dir, step=values.step)
     network, labels = restored(saved, values.part)
     clip = predicting.read(values.file, saved.config)
     make_folder(values.output)
     smoke = SMOKE if labels.generated else ""
     target = values.output / f"{smoke}{values.file.stem}-{saved.run_id}.json"
-    yield f"{values.file.name}: {len(clip)} frames, by {saved.run_id}, step {saved.step} ({values.part})"
+    yield f"{values.file.name}: {counted(len(clip), 'frame')}, by {saved.run_id}, step {saved.step} ({values.part})"
     if labels.generated:
         yield "This run was a smoke test on generated clips; its results mean nothing."
     if min(len(clip), values.window or len(clip)) > saved.config.data.frames:
         what = "It" if values.window is None else "Each window"
         yield f"{what} is resampled to {saved.config.data.frames} frames, as in the training (--data.frames)."
+    if clip.fault:
+        yield f"{values.file.name}: {clip.fault}. The clip is read as 16:9."
     record: dict[str, Any] = {
         "file": str(values.file),
         "frames": len(clip),
@@ -81,6 +75,20 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
             yield f"Wrote {moving}: the warmer a frame, the more it contributed to {best['name']}."
     target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     yield f"Wrote {target}"
+
+
+def _check_windows(values: Namespace) -> None:
+    """Refuse --window and --stride that do not go together; raises outlast.ConfigError."""
+    if values.stride is not None and values.window is None:
+        raise outlast.ConfigError("--stride is given without --window; give both.")
+    for flag, number, least in (("--window", values.window, 2), ("--stride", values.stride, 1)):
+        if number is not None and number < least:
+            raise outlast.ConfigError(f"{flag} is {number}; expected at least {least} frames.")
+    if values.stride is not None and values.stride > values.window:
+        raise outlast.ConfigError(
+            f"--stride is {values.stride}, and --window is {values.window}, so the frames between two windows would "
+            f"not be looked at; expected at most {values.window}."
+        )
 
 
 def _windows(

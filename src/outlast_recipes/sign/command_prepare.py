@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import outlast
+from outlast_recipes.common.problems import counted
 from outlast_recipes.common.run_options import make_folder
 from outlast_recipes.common.training import device_of
 from outlast_recipes.sign import inception, npz, tracking, video
@@ -61,9 +62,12 @@ def run(values: Namespace, progress: Callable[[int, int], None]) -> Iterable[str
             except outlast.DataError as error:
                 refused.append(str(error))
         progress(number + 1, len(videos))
-    yield f"{values.to}: {made} .npz files were made of {len(videos)} videos, with {values.write}"
+    were = "was" if made == 1 else "were"
+    yield (
+        f"{values.to}: {counted(made, '.npz file')} {were} made of {counted(len(videos), 'video')}, with {values.write}"
+    )
     if kept:
-        yield f"{kept} files were there already (--replace makes them again)."
+        yield f"{counted(kept, 'file')} {'was' if kept == 1 else 'were'} there already (--replace makes them again)."
     yield from (f"  refused: {why}" for why in refused)
     if values.write != "features":
         yield _write_occluded(values.to)
@@ -111,4 +115,4 @@ def _write_occluded(folder: Path) -> str:
         count += occluded
         lines.append(f"{path.stem},{int(occluded)}")
     (folder / OCCLUDED).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return f"{folder / OCCLUDED}: a hand is before the head in {count} of {len(lines) - 1} clips."
+    return f"{folder / OCCLUDED}: a hand is before the head in {count:,} of {counted(len(lines) - 1, 'clip')}."

@@ -17,7 +17,7 @@ from outlast_recipes.common.clip_store import INDEX, ClipStore
 from outlast_recipes.common.clips import RawFiles
 from outlast_recipes.common.locking import exclusive
 from outlast_recipes.common.preparing import SHARDS, prepare
-from outlast_recipes.common.problems import Problems
+from outlast_recipes.common.problems import Problems, counted
 from outlast_recipes.common.splits import split_by_group, spread
 from outlast_recipes.sign import clips, sources
 from outlast_recipes.sign.augment import Strength
@@ -25,6 +25,7 @@ from outlast_recipes.sign.batch import SignData
 from outlast_recipes.sign.clips import FORM, Clip, Entry, Store
 from outlast_recipes.sign.config import SignConfig
 from outlast_recipes.sign.generated import generated_data
+from outlast_recipes.sign.labels import Names
 from outlast_recipes.sign.loading import loader_options
 from outlast_recipes.sign.parts import ClipSubset, Views, first
 
@@ -50,7 +51,10 @@ def load_data(config: SignConfig, *, run: Run | None = None) -> SignData:
     if config.data.smoke_test:
         return generated_data(config)
     found, problems = sources.sources_of(config), Problems()
-    labelled = sources.read_sources(found, problems, glosses=config.data.num_gloss, categories=config.data.num_cat)
+    names = sources.names_of(config.data, found, problems)
+    labelled = sources.read_sources(
+        found, problems, glosses=config.data.num_gloss, categories=config.data.num_cat, names=names
+    )
     problems.refuse(config.data_root or found["train"].folder, "sign")
     kind = sources.kind_of(config)
     key = config.data.feature_key if kind == "features" else config.data.kp_key
@@ -76,8 +80,7 @@ def load_data(config: SignConfig, *, run: Run | None = None) -> SignData:
     size = min(config.batch_size, len(train))
     order = LengthBuckets(train.lengths, size, config.seed)
     if run is not None:
-        _tell(run, store, train, order)
-    names = sources.names_of(config.data, found)
+        _tell(run, store, train, order, config.data.aspect)
     glosses = config.data.num_gloss or _count({*labelled.category_of, *names.glosses}, "gloss")
     categories = config.data.num_cat or _count({*labelled.category_of.values(), *names.categories}, "cat")
     return SignData(
@@ -88,9 +91,15 @@ def load_data(config: SignConfig, *, run: Run | None = None) -> SignData:
         view=Views(train, Strength(**config.augment.model_dump()), config.seed),
         glosses=tuple(names.glosses.get(number, f"gloss {number}") for number in range(glosses)),
         categories=tuple(names.categories.get(number, f"category {number}") for number in range(categories)),
-        category_of=tuple(labelled.category_of.get(number, -1) for number in range(glosses)),
+        category_of=tuple(_category(number, labelled.category_of, names, categories) for number in range(glosses)),
         hash=store.hash,
     )
+
+
+def _category(gloss: int, labelled: Mapping[int, int], names: Names, categories: int) -> int:
+    """Category of a gloss by its clips, else by the table of names; -1 when neither says one of the categories."""
+    found = labelled.get(gloss, names.category_of.get(gloss, -1))
+    return found if found < categories else -1
 
 
 def _count(labels: set[int], column: str) -> int:
@@ -169,7 +178,8 @@ def _store(raw: RawFiles[Clip], runs: Path, key: str, run: Run | None) -> tuple[
     if run is None:
         folder = tempfile.TemporaryDirectory(prefix="outlast-sign-")
         return prepare(raw, Path(folder.name) / "store", FORM, workers=1), folder
-    run.tell(f"{len(raw.files)} .npz files are packed into {place}, once.")
+    are = "is" if len(raw.files) == 1 else "are"
+    run.tell(f"{counted(len(raw.files), '.npz file')} {are} packed into {place}, once.")
     (place / SHARDS).mkdir(parents=True, exist_ok=True)
     with exclusive(place / SHARDS / "lock"):
         cores = outlast.detect("auto").limits.cores or 1
@@ -189,17 +199,26 @@ def _identity(raw: RawFiles[Clip], key: str) -> str:
     return hashlib.blake2b(json.dumps([raw.layout, key, facts]).encode(), digest_size=8).hexdigest()
 
 
-def _tell(run: Run, store: Store, train: ClipSubset, order: LengthBuckets) -> None:
+def _tell(run: Run, store: Store, train: ClipSubset, order: LengthBuckets, aspect: float | None) -> None:
     """What the store holds, what was refused or resampled, and how much of the batches is padding."""
-    run.tell(f"{store.folder}: {len(store)} clips ({store.layout})")
+    run.tell(f"{store.folder}: {counted(len(store), 'clip')} ({store.layout})")
+    silent = sum(not entry.aspect for entry in store.entries)
+    if silent and aspect is None and store.layout == clips.KEYPOINTS:
+        run.tell(
+            f"The files of {silent:,} of {counted(len(store), 'clip')} do not say the aspect of the video (width and "
+            "height in meta), and 16:9 is taken. --data.aspect sets another; `outlast data check sign` names each file "
+            "whose meta cannot be read."
+        )
     if store.refused:
         shown = "\n".join(f"  {each.why}" for each in store.refused[:_SHOWN])
-        run.tell(f"{len(store.refused)} files were refused and are not used:\n{shown}")
+        were, are = ("was", "is") if len(store.refused) == 1 else ("were", "are")
+        run.tell(f"{counted(len(store.refused), 'file')} {were} refused and {are} not used:\n{shown}")
     long = [entry.length for entry in store.entries if entry.length > train.frames]
     if long:
+        are = "is" if len(long) == 1 else "are"
         run.tell(
-            f"{len(long)} clips are longer than {train.frames} frames (up to {max(long)}) and are resampled to "
-            f"{train.frames}; --data.frames sets another limit."
+            f"{counted(len(long), 'clip')} {are} longer than {train.frames} frames (up to {max(long)}) and {are} "
+            f"resampled to {train.frames}; --data.frames sets another limit."
         )
     lengths, size = train.lengths, order.batch_size
     random = padding(lengths, order_of(len(lengths), order.seed), size)

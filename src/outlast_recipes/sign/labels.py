@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import outlast
 from outlast_recipes.common.problems import Problems
 
 COLUMNS = ("file", "gloss", "cat", "occluded")
@@ -60,10 +59,14 @@ class Names:
 
     Attributes:
         glosses, categories: number -> name.
+        category_of: gloss -> its category.
+        lines: gloss -> FILE:LINE where it is named.
     """
 
     glosses: Mapping[int, str]
     categories: Mapping[int, str]
+    category_of: Mapping[int, int] = field(default_factory=dict)
+    lines: Mapping[int, str] = field(default_factory=dict)
 
 
 def read_labels(path: Path, problems: Problems, *, glosses: int | None = None, categories: int | None = None) -> Table:
@@ -114,6 +117,24 @@ def category_of(tables: Iterable[Table], problems: Problems) -> dict[int, int]:
     return {gloss: category for gloss, (category, _) in known.items()}
 
 
+def compare(names: Names, category_of: Mapping[int, int], problems: Problems) -> None:
+    """Note each gloss whose category is another one in the table of names than in the labels.
+
+    Args:
+        names: of the table.
+        category_of: of the labels.
+        problems: takes what is wrong.
+    """
+    for gloss, category in sorted(names.category_of.items()):
+        labelled = category_of.get(gloss, category)
+        if labelled != category:
+            problems.error(
+                "category",
+                names.lines[gloss],
+                f"gloss {gloss} has the cat_id {category}, and the category {labelled} in the labels; a gloss has one.",
+            )
+
+
 def match(folder: Path, table: Table, problems: Problems) -> dict[Path, Label]:
     """The file of each row. Rows without a file and files without a row are noted.
 
@@ -138,21 +159,30 @@ def match(folder: Path, table: Table, problems: Problems) -> dict[Path, Label]:
     return {files[row.file]: row for row in table.rows if row.file in files}
 
 
-def read_names(path: Path) -> Names:
-    """The names in a labels_reference.csv; raises outlast.DataError when it is none."""
-    problems = Problems()
+def read_names(path: Path, problems: Problems) -> Names:
+    """The names in a labels_reference.csv; what is wrong with it is noted, with the line."""
     glosses: dict[int, str] = {}
     categories: dict[int, str] = {}
+    category_of: dict[int, int] = {}
+    lines: dict[int, str] = {}
     for line, fields in _rows(path, ("gloss_id", "label", "cat_id", "category"), problems):
         place = f"{path}:{line}"
         gloss = _number("gloss_id", fields["gloss_id"], None, place, problems)
         category = _number("cat_id", fields["cat_id"], None, place, problems)
-        if gloss is not None and category is not None:
-            glosses[gloss] = fields["label"]
-            categories[category] = fields["category"]
-    if problems.errors:
-        raise outlast.DataError(str(problems.errors[0]))
-    return Names(glosses, categories)
+        if gloss is None or category is None:
+            continue
+        if gloss in glosses:
+            problems.error("gloss_id", place, f"gloss_id {gloss} is named in {lines[gloss]} already. Remove one row.")
+        elif categories.get(category, fields["category"]) != fields["category"]:
+            problems.error(
+                "cat_id",
+                place,
+                f"cat_id {category} is {fields['category']!r}, and {categories[category]!r} above; a category has one "
+                "name.",
+            )
+        glosses[gloss], category_of[gloss], lines[gloss] = fields["label"], category, place
+        categories[category] = fields["category"]
+    return Names(glosses, categories, category_of, lines)
 
 
 def _rows(path: Path, columns: Sequence[str], problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:

@@ -34,6 +34,9 @@ _HEADER = 2**13  # bytes of a .npy header
 _NAMED = 8  # arrays of a file, in a message
 _PACKED = 1100  # deflate makes data at most 1,032 times smaller (zlib.net/zlib_tech.html)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_LONG = 20  # letters of a value in a message
+_META = "; expected JSON text with width and height in pixels"
+_ASPECTS = (0.1, 10.0)  # of frames
 _FRAME = (-1.0, 2.0)
 """Coordinates of keypoints: a share of the frame, with room for trackers that look beyond its edges."""
 
@@ -60,11 +63,26 @@ class Keypoints:
         points: (T, 78, 2) float32, shares of the frame; 0 where `seen` is False.
         seen: (T, 78) bool.
         aspect: width of the frame by its height; None when the file does not say.
+        fault: what is wrong with the file's `meta`; empty when it can be read, or there is none.
     """
 
     points: Floats
     seen: Mask
     aspect: float | None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds.
+
+    Attributes:
+        kinds: "keypoints", "features", or both.
+        fault: as in `Keypoints`; empty without keypoints, as the aspect of features is not read.
+    """
+
+    kinds: str
+    fault: str = ""
 
 
 def read_keypoints(path: Path, key: str = "X") -> Keypoints:
@@ -88,7 +106,7 @@ def read_keypoints(path: Path, key: str = "X") -> Keypoints:
         seen = members.mask(len(points)) if "mask" in members.names else (points != 0).any(-1)
         if not seen.any():
             raise outlast.DataError(f"{path}: no keypoint is seen in any of its {len(points)} frames. Remove the clip.")
-        return Keypoints(points * seen[..., None], seen, members.aspect())
+        return Keypoints(points * seen[..., None], seen, *members.aspect())
 
 
 def read_features(path: Path, key: str = "X2048") -> Floats:
@@ -103,8 +121,8 @@ def read_features(path: Path, key: str = "X2048") -> Floats:
         return members.numbers(key, FEATURES)
 
 
-def check(path: Path, *, key: str = "X", require_x2048: bool = False) -> str:
-    """What a file holds, "keypoints", "features" or both, every array of it read.
+def check(path: Path, *, key: str = "X", require_x2048: bool = False) -> Contents:
+    """What a file holds, every array of it read.
 
     Args:
         path: of the file.
@@ -125,9 +143,8 @@ def check(path: Path, *, key: str = "X", require_x2048: bool = False) -> str:
             members.numbers(key, FEATURES)
         elif not kinds or key in names:
             kinds.insert(0, "keypoints")
-    if "keypoints" in kinds:
-        read_keypoints(path, key)
-    return " and ".join(kinds)
+    fault = read_keypoints(path, key).fault if "keypoints" in kinds else ""
+    return Contents(" and ".join(kinds), fault)
 
 
 class _Members:
@@ -184,16 +201,29 @@ class _Members:
             raise outlast.DataError(f"{self.path}: mask holds other values than 0 and 1; expected bool.")
         return array.astype(np.bool_)
 
-    def aspect(self) -> float | None:
-        """Width by height, from `meta`; None when it does not say so."""
-        if "meta" not in self.names or self._header("meta")[0] != () or self._header("meta")[2].kind not in "US":
-            return None
+    def aspect(self) -> tuple[float | None, str]:
+        """Width by height, from `meta`, or None when it does not say so; and what is wrong with it, or empty."""
+        if "meta" not in self.names:
+            return None, ""
+        shape, _, dtype, _ = self._header("meta")
+        if shape != () or dtype.kind not in "US":
+            return None, f"meta is {dtype} of the shape {_text(shape)}{_META}"
         try:
             meta = json.loads(self._array("meta", "US").item())  # str, or bytes of UTF-8
-            aspect = float(meta["width"]) / float(meta["height"])
-        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
-            return None
-        return aspect if 0.1 < aspect < 10 else None
+        except (ValueError, RecursionError) as error:
+            return None, f"meta is no JSON ({type(error).__name__}){_META}"
+        if not isinstance(meta, dict):
+            return None, f"meta is JSON without names{_META}"
+        if not {"width", "height"} & meta.keys():
+            return None, ""
+        width, height = meta.get("width"), meta.get("height")
+        try:
+            aspect = float(width) / float(height)  # type: ignore[arg-type]
+        except (ValueError, TypeError, ArithmeticError):
+            aspect = 0.0
+        if not _ASPECTS[0] < aspect < _ASPECTS[1]:
+            return None, f"meta has the width {_shown(width)} and the height {_shown(height)}{_META}"
+        return aspect, ""
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of an array, from its header."""
@@ -260,6 +290,12 @@ class _Members:
             )
         array = np.frombuffer(content, dtype)
         return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def _shown(value: object) -> str:
+    """A value of a file in a message; a long one is cut."""
+    text = ascii(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 def _text(shape: tuple[int, ...]) -> str:

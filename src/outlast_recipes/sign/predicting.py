@@ -33,11 +33,13 @@ class Recording:
         values: (T, 78, 2) shares of the frame, or (T, 2048) features.
         seen: (T, 78), or (T,) True.
         aspect: width of the frame by its height.
+        fault: what is wrong with the file's `meta`, when it would have given the aspect; else empty.
     """
 
     values: Floats
     seen: Mask
     aspect: float
+    fault: str = ""
 
     def __len__(self) -> int:
         """T."""
@@ -50,7 +52,8 @@ def read(path: Path, config: SignConfig) -> Recording:
         values = npz.read_features(path, config.data.feature_key)
         return Recording(values, np.ones(len(values), np.bool_), 1.0)
     found = npz.read_keypoints(path, config.data.kp_key)
-    return Recording(found.points, found.seen, config.data.aspect or found.aspect or ASPECT)
+    fault = "" if config.data.aspect else found.fault
+    return Recording(found.points, found.seen, config.data.aspect or found.aspect or ASPECT, fault)
 
 
 def looked_at(network: SignNetwork, clip: Recording, config: SignConfig) -> tuple[Tensor, Tensor, Floats]:

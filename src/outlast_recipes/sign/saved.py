@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import outlast
 from outlast_recipes.common.facts import FixedFacts
@@ -41,10 +41,25 @@ class Labels(FixedFacts):
         self.glosses, self.categories, self.category_of = list(glosses), list(categories), list(category_of)
         self.data, self.generated = data, generated
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As `FixedFacts`; a gloss that belonged to no category when the run was begun still belongs to none.
+
+        Before the table of names was asked, so did each gloss without a clip.
+        """
+        self.category_of = as_before(state["category_of"], self.category_of)
+        super().load_state_dict(state)
+
     @classmethod
     def of(cls, data: SignData) -> Labels:
         """Those of a run on these data."""
         return cls(data.glosses, data.categories, data.category_of, data.hash, data.generated)
+
+
+def as_before(was: Sequence[int], now: Sequence[int]) -> list[int]:
+    """The categories `now`, but -1 for each gloss that had none in a run."""
+    if len(was) != len(now):
+        return [*now]
+    return [-1 if before == -1 else category for before, category in zip(was, now, strict=True)]
 
 
 def restored(saved: outlast.SavedCheckpoint, part: str | None = None) -> tuple[SignNetwork, Labels]:

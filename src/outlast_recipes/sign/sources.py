@@ -78,7 +78,12 @@ def sources_in(root: Path, kind: str) -> dict[str, Source]:
 
 
 def read_sources(
-    sources: Mapping[str, Source], problems: Problems, *, glosses: int | None, categories: int | None
+    sources: Mapping[str, Source],
+    problems: Problems,
+    *,
+    glosses: int | None,
+    categories: int | None,
+    names: Names | None = None,
 ) -> Labelled:
     """Read the tables and compare them with the files; what is wrong is noted and left out.
 
@@ -86,17 +91,25 @@ def read_sources(
         sources: split -> source.
         problems: takes what is wrong.
         glosses, categories: number of each, which labels must be below.
+        names: of glosses and categories; a gloss has the category of the tables there, too.
     """
     tables: list[labels.Table] = []
     files: dict[str, Mapping[Path, Label]] = {}
     for split, source in sources.items():
         tables.append(labels.read_labels(source.labels, problems, glosses=glosses, categories=categories))
         files[split] = labels.match(source.folder, tables[-1], problems)
-    return Labelled(files, labels.category_of(tables, problems))
+    category_of = labels.category_of(tables, problems)
+    if names is not None:
+        labels.compare(names, category_of, problems)
+    return Labelled(files, category_of)
 
 
-def names_of(data: Data, sources: Mapping[str, Source]) -> Names:
+def names_of(data: Data, sources: Mapping[str, Source], problems: Problems) -> Names:
     """Names of glosses and categories: of `--names-csv`, else of the table beside the training labels, else none."""
-    beside = sources["train"].labels.with_name(labels.REFERENCE)
-    path = data.names or (beside if beside.is_file() else None)
-    return labels.read_names(path) if path else Names({}, {})
+    return labels.read_names(data.names, problems) if data.names else names_beside(sources["train"].labels, problems)
+
+
+def names_beside(table: Path, problems: Problems) -> Names:
+    """The names in the table beside some labels; none when there is no such table."""
+    beside = table.with_name(labels.REFERENCE)
+    return labels.read_names(beside, problems) if beside.is_file() else Names({}, {})

@@ -108,6 +108,11 @@ def test_predict_one_file(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     np.savez(file, X=np.zeros((3, 156), np.float32))
     assert main(words) == 1
     messages.said(capsys.readouterr().err, "sign/predict-nothing-seen", frames=3)
+    np.savez(file, X=signs.keypoints(41, 1)[0], meta=np.array("640x360"))
+    assert main([*words, "--no-gif"]) == 0
+    said = capsys.readouterr().out
+    assert "unseen.npz: 1 frame, by waves" in said
+    messages.said(said, "sign/predict-meta", file="unseen")
 
 
 def test_a_run_from_before_network_shapes(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,6 +221,17 @@ def test_check_lists_every_bad_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     for name, reason in (("clip001", "[4,99]"), ("clip002", "nan"), ("extra", "has no row"), ("extra", "as .npz")):
         assert any(name in line and reason in line for line in errors), name
     messages.said(caught.err, "sign/check-errors", errors=len(errors))
+
+
+def test_a_faulty_meta_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = signs.folder(tmp_path / "data", {"train": 4, "val": 2})
+    np.savez(root / "keypoints_val/clip004.npz", X=signs.keypoints(0)[0], meta=np.array("640x360"))
+    table = root / "labels_reference.csv"
+    assert main(["data", "check", "sign", str(root)]) == 0
+    messages.said(capsys.readouterr().out, "sign/check-meta", file="clip004")
+    table.write_text(table.read_text().replace("2,SIGN 2,0,KIND 0", "2,SIGN 2,1,KIND 1"))
+    assert main(["data", "check", "sign", str(root)]) == 1
+    messages.said(capsys.readouterr().out, "sign/check-category", gloss=2)
 
 
 def test_check_requires_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

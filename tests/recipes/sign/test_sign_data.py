@@ -22,6 +22,7 @@ from outlast_recipes.sign.batch import FACE, LEFT, RIGHT, FeatureBatch, Keypoint
 from outlast_recipes.sign.config import Data, Network, SignConfig
 from outlast_recipes.sign.data import load_data, split
 from outlast_recipes.sign.normalise import placed
+from outlast_recipes.sign.saved import Labels
 from tests import messages
 from tests.recipes import signs
 
@@ -70,6 +71,7 @@ def test_a_folder_of_the_original_is_read_and_packed_once(root: Path, tmp_path: 
         run.said,
         messages.says("sign/packs", files=40),
         messages.says("sign/packed", clips=40),
+        messages.says("sign/aspect-taken", silent=40, clips=40),
         messages.says("sign/padding", share=SHARE),
     )
     assert sorted(path.name for path in root.iterdir()) == [
@@ -102,6 +104,15 @@ def test_the_aspect_is_that_of_the_flag_else_of_the_file(tmp_path: Path) -> None
         train = load_data(values).parts["train"]
         assert train.aspect.tolist() == pytest.approx([own, other, other, other])
         assert predicting.read(file, values).aspect == pytest.approx(own)
+    np.savez(file, X=points, mask=seen, meta=np.array("640x360"))
+    for given in (None, 1.5):
+        values, run = config(root, tmp_path / "runs", aspect=given), Run()
+        assert bool(predicting.read(file, values).fault) == (given is None)
+        load_data(values, run=run)  # type: ignore[arg-type]
+        if given is None:
+            messages.said(run.said, "sign/aspect-taken", silent=4, clips=4)
+        else:
+            messages.unsaid(run.said, "sign/aspect-taken")
 
 
 def test_flags_name_the_same_folders(root: Path, tmp_path: Path) -> None:
@@ -142,6 +153,24 @@ def test_labels_that_do_not_match_are_refused_with_all_places(root: Path, tmp_pa
     (broken / "keypoints_val/clip024.npz").unlink()
     with messages.raises(outlast.DataError, "sign/refused", errors=11, last=2):
         load_data(config(broken, tmp_path / "runs", num_gloss=3))
+
+
+def test_the_table_of_names_and_the_labels_agree(root: Path, tmp_path: Path) -> None:
+    """A gloss without clips has the category that the table says, and one that has clips that of its clips."""
+    copy = tmp_path / "data"
+    shutil.copytree(root, copy)
+    table = copy / "labels_reference.csv"
+    table.write_text(table.read_text() + "4,SIGN 4,1,KIND 1\n5,SIGN 5,2,KIND 2\n")
+    found = load_data(config(copy, tmp_path / "runs"))
+    assert (found.category_of, found.categories[2]) == ((0, 1, 0, 1, 1, 2), "KIND 2")
+    assert load_data(config(copy, tmp_path / "runs", num_cat=2)).category_of == (0, 1, 0, 1, 1, -1)
+    before = Labels(found.glosses, found.categories, (0, 1, 0, 1, -1, -1), found.hash, generated=False)
+    now = Labels.of(found)
+    now.load_state_dict(before.state_dict())
+    assert now.category_of == [0, 1, 0, 1, -1, -1], "as the run was begun"
+    table.write_text(table.read_text().replace("2,SIGN 2,0,KIND 0", "2,SIGN 2,1,KIND 1"))
+    with messages.raises(outlast.DataError, "sign/other-category"):
+        load_data(config(copy, tmp_path / "runs"))
 
 
 def test_files_that_cannot_be_read_are_left_out_and_named(root: Path, tmp_path: Path) -> None:

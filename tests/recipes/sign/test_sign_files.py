@@ -37,23 +37,45 @@ def test_keypoints_with_and_without_a_mask(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.seen, seen, "missing keypoints are (0, 0)")
     meta = np.array('{"width": 640, "height": 360}')
     assert npz.read_keypoints(written(tmp_path, X=flat, meta=meta)).aspect == pytest.approx(16 / 9)
-    assert npz.read_keypoints(written(tmp_path, X=flat, meta=np.array("no JSON"))).aspect is None
     meta = np.array(b'{"width": 360, "height": 640}')
-    assert npz.read_keypoints(written(tmp_path, X=flat, meta=meta)).aspect == pytest.approx(9 / 16)
-    meta = np.array(f'{{"width": {10**400}, "height": 640}}')
-    assert npz.read_keypoints(written(tmp_path, X=flat, meta=meta)).aspect is None
+    found = npz.read_keypoints(written(tmp_path, X=flat, meta=meta))
+    assert (found.aspect, found.fault) == (pytest.approx(9 / 16), "")
+    assert npz.read_keypoints(written(tmp_path, X=flat, meta=np.array('{"fps": 30}'))).fault == "", "it says no size"
     seen[:, 67:] = False
     found = npz.read_keypoints(written(tmp_path, X=flat, mask=seen))
     assert not found.points[:, 67:].any(), "what the mask hides is not read"
+
+
+@pytest.mark.parametrize(
+    ("meta", "found"),
+    [
+        ("no JSON", "no JSON (JSONDecodeError)"),
+        (b"\xff", "no JSON (UnicodeDecodeError)"),
+        ("[640, 360]", "JSON without names"),
+        (["a", "b"], "<U1 of the shape [2]"),
+        (640, "int64 of the shape []"),
+        ('{"width": 640}', "the width 640 and the height None"),
+        ('{"width": "x", "height": 360}', "the width 'x' and the height 360"),
+        ('{"width": NaN, "height": 360}', "the width nan and the height 360"),
+        ('{"width": 9000, "height": 360}', "the width 9000 and the height 360"),
+        (f'{{"width": {10**400}, "height": 640}}', f"the width 1{19 * '0'}... and the height 640"),
+    ],
+)
+def test_a_faulty_meta_is_said(tmp_path: Path, meta: object, found: str) -> None:
+    file = written(tmp_path, X=signs.keypoints(1)[0], meta=np.array(meta))
+    read = npz.read_keypoints(file)
+    assert read.aspect is None
+    assert found in read.fault
+    assert npz.check(file) == npz.Contents("keypoints", read.fault)
 
 
 def test_features_stand_under_either_key(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0).normal(size=(3, 2048)).astype(np.float32)
     for key in ("X2048", "X"):
         np.testing.assert_array_equal(npz.read_features(written(tmp_path, **{key: numbers})), numbers)
-    assert npz.check(written(tmp_path, X=numbers)) == "features"
-    assert npz.check(written(tmp_path, X=signs.keypoints(0)[0], X2048=numbers)) == "keypoints and features"
-    assert npz.check(written(tmp_path, X=signs.keypoints(0)[0])) == "keypoints"
+    assert npz.check(written(tmp_path, X=numbers)).kinds == "features"
+    assert npz.check(written(tmp_path, X=signs.keypoints(0)[0], X2048=numbers)).kinds == "keypoints and features"
+    assert npz.check(written(tmp_path, X=signs.keypoints(0)[0])).kinds == "keypoints"
     with messages.raises(outlast.DataError, "sign/no-array", key="X2048", found="X"):
         npz.check(written(tmp_path, X=numbers), require_x2048=True)
 
@@ -223,11 +245,18 @@ def test_files_and_rows_are_matched_both_ways(tmp_path: Path) -> None:
 
 def test_names_of_glosses(tmp_path: Path) -> None:
     root = signs.folder(tmp_path, {"train": 1})
-    found = labels.read_names(root / labels.REFERENCE)
+    problems = Problems()
+    found = labels.read_names(root / labels.REFERENCE, problems)
     assert (found.glosses[3], found.categories) == ("SIGN 3", {0: "KIND 0", 1: "KIND 1"})
-    (root / labels.REFERENCE).write_text("gloss_id,label,cat_id,category\nx,A,0,B\n")
-    with messages.raises(outlast.DataError, "sign/gloss-id", line=2):
-        labels.read_names(root / labels.REFERENCE)
+    assert (found.category_of, problems.found) == ({0: 0, 1: 1, 2: 0, 3: 1}, [])
+    (root / labels.REFERENCE).write_text("gloss_id,label,cat_id,category\nx,A,0,B\n1,C,0,B\n1,D,0,B\n2,E,0,F\n")
+    labels.read_names(root / labels.REFERENCE, problems)
+    messages.only_said(
+        [str(each) for each in problems.errors],
+        messages.says("sign/gloss-id", line=2),
+        messages.says("sign/gloss-id-twice", line=4),
+        messages.says("sign/two-names-of-a-category", line=5),
+    )
 
 
 def test_a_header_is_read_again_when_pythons_parser_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
