@@ -1,14 +1,16 @@
 """What a callback adds to a step of its framework: `python -m benchmarks.frameworks FRAMEWORK... [--rounds N]`.
 
-FRAMEWORK is huggingface, lightning, keras (with KERAS_BACKEND) or ultralytics. Pairs in alternating order, in one
-process: the framework alone, with its own loader, and with the callback, which saves nothing. Prints JSON: medians of
-milliseconds of a core per step, of 50 steps after 10 that are not counted, and the median ratio of the pairs with its
-quartiles.
+FRAMEWORK is huggingface, lightning, lightning_own, keras (with KERAS_BACKEND) or ultralytics. lightning has a
+TensorDataset, for which nothing is seeded, and lightning_own a dataset of its own class, whose samples may draw. Pairs
+in alternating order, in one process: the framework alone, with its own loader, and with the callback, which saves
+nothing. Prints JSON: medians of milliseconds of a core per step, of 50 steps after 10 that are not counted, and the
+median ratio of the pairs with its quartiles.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import logging
@@ -44,7 +46,7 @@ class Clock:
         return (self.times[-1] - self.times[WARM - 1]) / STEPS * 1e3
 
 
-def lightning(folder: Path, run: outlast.Run | None, clock: Clock) -> None:
+def lightning(folder: Path, run: outlast.Run | None, clock: Clock, *, own: bool = False) -> None:
     import pytorch_lightning as pl
     import torch
 
@@ -67,7 +69,8 @@ def lightning(folder: Path, run: outlast.Run | None, clock: Clock) -> None:
         on_train_batch_end = clock.__call__
 
     x = torch.randn(256 * 20, 512)
-    data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
+    kind = type("Own", (torch.utils.data.TensorDataset,), {}) if own else torch.utils.data.TensorDataset
+    data = kind(x, x.sum(1, keepdim=True))
     loader = outlast.DataLoader(data, 256) if run else torch.utils.data.DataLoader(data, 256, shuffle=True)
     options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = pl.Trainer(
@@ -163,7 +166,13 @@ def measure(train: Callable[[Path, outlast.Run | None, Clock], None], *, callbac
 
 def main(name: str, rounds: int) -> None:
     """Measure a framework and print."""
-    train = {"lightning": lightning, "huggingface": huggingface, "keras": keras, "ultralytics": ultralytics}[name]
+    train = {
+        "lightning": lightning,
+        "lightning_own": functools.partial(lightning, own=True),
+        "huggingface": huggingface,
+        "keras": keras,
+        "ultralytics": ultralytics,
+    }[name]
     pairs = []
     for number in range(rounds + 1):
         order = (False, True) if number % 2 else (True, False)

@@ -139,11 +139,7 @@ class Task:
 
 USUAL: dict[str, str | bool] = {"ema": "0.99", "mixed_precision": True}
 TASKS = {
-    "nw-ucla": Task(
-        nw_ucla,
-        {"data.split": "cameras", "data.frames": "52", "batch_size": "32", "epochs": "80", "model.bodies": "1",
-         "augment.yaw": "1", **USUAL},
-    ),
+    "nw-ucla": Task(nw_ucla, {"data.split": "cameras", "model.bodies": "1"}),  # the rest follows from the set
     "utkinect": Task(  # as `outlast train skeleton` trains without flags
         utkinect,
         {"data.split": "subjects"},

@@ -12,11 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import messages
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import outlast
 from outlast.errors import ResumeRefused, StateError, UsageError
+from outlast.state import rng
 
 
 class Noisy(Dataset):
@@ -101,6 +102,49 @@ def test_batches_that_were_under_way_are_not_given_after_a_position_is_loaded(wo
     assert [next(loader).tolist() for _ in range(2)] == [[0, 1], [2, 3]]
     loader.load_state_dict(position)
     assert [batch.tolist() for batch in loader] == [[at, at + 1] for at in range(0, 12, 2)]
+
+
+class Jittered(TensorDataset):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor]:
+        return (super().__getitem__(index)[0] + torch.rand(()),)
+
+
+def _noisy(samples: list) -> torch.Tensor:
+    return default_collate(samples)[0] + torch.rand(())
+
+
+NUMBERS = torch.arange(12.0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "collate", "seeded"),
+    [
+        (TensorDataset(NUMBERS, NUMBERS), None, False),
+        (ConcatDataset([TensorDataset(NUMBERS), Subset(TensorDataset(NUMBERS), [3, 1, 2])]), None, False),
+        (Jittered(NUMBERS), None, True),
+        (Subset(Jittered(NUMBERS), range(12)), None, True),
+        (ConcatDataset([TensorDataset(NUMBERS), Jittered(NUMBERS)]), None, True),
+        (TensorDataset(NUMBERS), _noisy, True),
+        (Noisy(), None, True),
+    ],
+    ids=["tensors", "of tensors", "derived", "subset", "one of two", "collate", "own"],
+)
+def test_only_what_may_draw_is_seeded(monkeypatch, dataset, collate, seeded: bool) -> None:
+    """Making seeds costs more than a batch of tensors does."""
+    asked = []
+    whole = rng.seeded_with
+    monkeypatch.setattr(rng, "seeded_with", lambda *given, **more: asked.append(given) or whole(*given, **more))
+
+    def loader() -> outlast.DataLoader:
+        return outlast.DataLoader(dataset, 4, collate_fn=collate, seed=3)
+
+    one, two = loader(), loader()
+    next(one), next(one)
+    two.load_state_dict(one.state_dict())
+    torch.rand(())
+    first, second = next(one), next(two)
+    assert bool(asked) is seeded
+    assert all(map(torch.equal, first, second))
 
 
 def test_iterable_datasets_are_refused() -> None:
