@@ -709,6 +709,76 @@ def test_a_buffer_that_is_not_saved_and_changes_is_reported_and_no_exact_resume(
     assert train("x", build).grade["grade"] == "not to the last bit"
 
 
+class Annealed(nn.Module):
+    """Its temperature falls with every step, and is a plain attribute."""
+
+    def __init__(self, *, restored: bool = False) -> None:
+        super().__init__()
+        self.layer, self.gate = nn.Linear(6, 1), nn.Dropout(0.5)
+        self.temperature, self.ready, self.rows, self._calls = 1.0, False, 6, 0
+        if restored:
+            self.temperature, self.ready, self.gate.p = 0.5**5, True, 0.5 - 5 / 64
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.temperature *= 0.5
+        self.gate.p -= 1 / 64
+        self.ready = True
+        self._calls += 1
+        return self.gate(self.layer(x)) / self.temperature
+
+
+def _sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.01)
+
+
+def test_numbers_in_attributes_that_training_changes_are_reported_and_no_exact_resume(train) -> None:
+    first = train("x", tracked(Annealed, _sgd), stop=5)
+    messages.said(first.told, "run/training-changes-model-temperature")
+    grade = train("x", tracked(Annealed, _sgd), stop=7).grade
+    assert grade["grade"] == "not to the last bit"
+    assert [text.partition(" ")[0] for text in grade["differences"]] == [
+        "model.gate.p",
+        "model.ready",
+        "model.temperature",
+    ]
+    assert train("x", tracked(Annealed, _sgd)).grade["grade"] == "not to the last bit"
+
+
+def test_a_program_that_brings_such_numbers_back_resumes_exactly(train) -> None:
+    train("x", tracked(Annealed, _sgd), stop=5)
+    assert train("x", tracked(lambda: Annealed(restored=True), _sgd)).grade["grade"] == "exact"
+
+
+class Extra(Annealed):
+    def get_extra_state(self) -> Any:
+        return {"temperature": self.temperature, "ready": self.ready, "p": self.gate.p}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.temperature, self.ready, self.gate.p = state["temperature"], state["ready"], state["p"]
+
+
+def test_numbers_that_a_module_saves_by_itself_are_not_reported(train) -> None:
+    first = train("x", tracked(Extra, _sgd), stop=5)
+    assert first.told == []
+    assert train("x", tracked(Extra, _sgd)).grade["grade"] == "exact"
+
+
+class Noisier(torch.optim.SGD):
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, lr=0.01)
+        self.noise = 1.0
+
+    def step(self, closure: Any = None) -> Any:
+        self.noise *= 0.5
+        return super().step(closure)
+
+
+def test_a_number_of_an_optimizer(train) -> None:
+    build = tracked(linear, lambda m: Noisier(m.parameters()))
+    messages.said(train("x", build, stop=5).told, "run/training-changes-optimizer-noise")
+    assert train("x", build).grade["grade"] == "not to the last bit"
+
+
 def test_an_empty_state_is_reported(train) -> None:
     def build(run: Any) -> dict[str, Any]:
         run.track(model=linear(), criterion=nn.MSELoss(), scaler=torch.amp.GradScaler("cpu", enabled=False))

@@ -106,10 +106,24 @@ class Continuation:
                 verdict.differences.append(
                     f"{name}: the buffers {', '.join(map(str, unsaved))} are not saved (persistent=False)"
                 )
+            live = held.numbers()
+            verdict.differences += [
+                f"{name}.{key:.120} was {text:.40} when the checkpoint was made and is "
+                f"{live.get(key, 'not there')!r:.40} here: a number in an attribute, which no state_dict has"
+                for key, text in self.numbers(name).items()
+                if repr(live.get(key)) != text
+            ]
             if name in self._kept_rates:
                 held.take_rates(self._kept_rates[name], tracked.values())
         verdict.differences += self._try_generators()
         return verdict
+
+    def numbers(self, name: str) -> Mapping[str, str]:
+        """Numbers in attributes of a tracked object that training had changed; see `unsaved.Numbers`."""
+        found = self._stored(name, "object")[0].get("numbers", {})
+        if not isinstance(found, Mapping) or not all(isinstance(text, str) for text in found.values()):
+            raise ResumeRefused(f"The checkpoint's record of {name!r} is malformed.")
+        return found
 
     def _verify_loaded(
         self, name: str, tracked: Mapping[str, TrackedObject], options: MutableMapping[str, dict[str, Any]]

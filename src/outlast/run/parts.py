@@ -46,6 +46,7 @@ class Parts:
         self._trees: dict[str, Any] = {}
         self._offered: dict[str, int] = {}
         self._unsaved: dict[str, set[str]] = {}
+        self._numbers: dict[str, unsaved.Numbers] = {}
         self._stepped: set[int] = set()  # optimizers that made their step in the running step of the run
         self._unhook: Callable[[], None] = lambda: None
         self.notes: list[str] = []
@@ -213,8 +214,11 @@ class Parts:
 
     def watch(self) -> None:
         """Look at what is not saved, so that a change of it is noticed later; to be called before the first step."""
-        for held in self._tracked.values():
+        for name, held in self._tracked.items():
             self.notes += unsaved.buffers(held, self._unsaved.setdefault(held.part, set()))
+            self._numbers[name] = unsaved.Numbers(held)
+            if self._continued:
+                self._numbers[name].know(self._continued.numbers(name))
         self._unhook = adapters.before_updates(lambda optimizer: self._stepped.add(id(optimizer)))
 
     def begin_step(self) -> None:
@@ -241,7 +245,11 @@ class Parts:
         for name, held in self._tracked.items():
             self.notes += unsaved.buffers(held, self._unsaved.setdefault(held.part, set()))
             packed[name] = held.pack()
-            changed = {"unsaved": sorted(self._unsaved[name])} if self._unsaved[name] else {}
+            changed: dict[str, Any] = {"unsaved": sorted(self._unsaved[name])} if self._unsaved[name] else {}
+            if name in self._numbers:  # else training has not begun
+                numbers, notes = self._numbers[name].look()
+                self.notes += notes
+                changed |= {"numbers": numbers} if numbers else {}
             records[name] = {
                 "kind": "object",
                 "state": packed[name][0],

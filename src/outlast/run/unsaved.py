@@ -43,6 +43,46 @@ def buffers(held: TrackedObject, known: set[str]) -> list[str]:
     ]
 
 
+class Numbers:
+    """Numbers in attributes of an object that training changes, such as a temperature or whether something was set up.
+
+    No state_dict has them. Whether training depends on one is not known, so the user is told, and a resume that begins
+    with another value is not called exact.
+
+    Args:
+        held: the object.
+    """
+
+    def __init__(self, held: TrackedObject) -> None:
+        self._held, self._first, self._changed, self._told = held, held.numbers(), set[str](), set[str]()
+
+    def know(self, names: Collection[str]) -> None:
+        """Names of those that an earlier attempt has changed; a resume has said what they are worth."""
+        self._changed.update(names)
+        self._told.update(names)
+
+    def look(self) -> tuple[dict[str, str], list[str]]:
+        """Those that have changed, as text, and a warning about new ones."""
+        now, first = self._held.numbers(), self._first
+        for name, value in now.items():
+            before = first.get(name)
+            if before is not value and repr(before) != repr(value):
+                self._changed.add(name)
+        found = {name: repr(now[name]) for name in sorted(self._changed) if name in now}
+        new = [name for name in found if name not in self._told and not self._held.may_save(name)]
+        self._told.update(found)
+        return found, [_about(self._held.part, new)] if new else []
+
+
+def _about(part: str, names: Collection[str]) -> str:
+    named = ", ".join(f"{part}.{name}" for name in names)
+    return (
+        f"Training changes {named}: numbers in attributes, which no state_dict has. They are not saved, and a resume "
+        "begins with what the program builds. If training depends on one, keep it in a buffer or a parameter group, or "
+        "set it from run.step before the loop. If not, begin its name with _, and it is not looked at."
+    )
+
+
 def schedules(tracked: Collection[TrackedObject]) -> list[str]:
     """Warnings about optimizers whose scheduler is not tracked: it starts over in every session."""
     return [

@@ -20,9 +20,23 @@ Packed = tuple[Any, dict[str, Array]]
 
 _MOST_OPTIONS = 500  # most scalars of one object that are compared as options
 
+_NUMBERS = frozenset((bool, int, float))
+
+Number = bool | int | float
+
 
 class TooEarly(Exception):
     """A stored state cannot be matched yet, because an object that it needs is not tracked yet."""
+
+
+def numbers_of(thing: Any) -> Iterator[tuple[str, Number]]:
+    """The plain attributes of an object that are numbers or switches.
+
+    A name that begins with an underscore is left out: libraries keep caches and counts of calls there.
+    """
+    for name, value in getattr(thing, "__dict__", {}).items():
+        if type(value) in _NUMBERS and not name.startswith("_"):
+            yield name, value
 
 
 class TrackedObject:
@@ -139,6 +153,14 @@ class TrackedObject:
     def unsaved(self) -> list[str]:
         """Values of the object that have changed and that its state does not contain."""
         return []
+
+    def numbers(self) -> dict[str, Number]:
+        """Numbers in plain attributes, which no state contains, by their names; see `numbers_of`."""
+        return {}
+
+    def may_save(self, number: str) -> bool:  # noqa: ARG002
+        """Whether code that is not the framework's may put this one of `numbers` into the state."""
+        return False
 
     def unused_gradients(self) -> Iterable[tuple[Any, Any]]:
         """Parameters that it updates and that have a gradient, with the gradient. Only optimizers have them."""

@@ -10,7 +10,7 @@ import torch
 import xxhash
 
 from outlast.errors import ANOTHER_NAME, ResumeRefused, StateError
-from outlast.state.objects import TrackedObject
+from outlast.state.objects import Number, TrackedObject, numbers_of
 from outlast.state.torch import tensors
 
 
@@ -179,6 +179,20 @@ class Module(TrackedObject):
                 self._unsaved[full] = stamp, known[1] if known else contents
         return changed
 
+    def numbers(self) -> dict[str, Number]:
+        """Numbers in attributes of its modules, such as a temperature that is annealed; see `numbers_of`."""
+        return {
+            f"{name}.{key}" if name else key: value
+            for name, module in self.modules()
+            for key, value in numbers_of(module)
+            if key not in ("training", "freeze_bn")  # these are facts
+        }
+
+    def may_save(self, number: str) -> bool:
+        """Whether the module of a number, or one that it is in, makes its state by itself."""
+        kinds = [type(each) for name, each in self.modules() if not name or number.startswith(f"{name}.")]
+        return any(getattr(kind, each) is not getattr(torch.nn.Module, each) for kind in kinds for each in _OF_STATE)
+
     def _own_state(self) -> Any:
         return super().state()
 
@@ -188,6 +202,9 @@ class Module(TrackedObject):
                 return plain + name[len(prefix) :]
         return name
 
+
+_OF_STATE = ("state_dict", "get_extra_state", "_save_to_state_dict")
+"""Methods with which a module may put anything into its state."""
 
 _WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module", "OptimizedModule": "_orig_mod"}
 

@@ -10,7 +10,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from outlast.errors import ANOTHER_NAME, ResumeRefused
-from outlast.state.objects import TooEarly, TrackedObject
+from outlast.state.objects import Number, TooEarly, TrackedObject, numbers_of
 from outlast.state.torch import tensors
 from outlast.state.torch.matching import forms_of, match, name_of, reorder
 
@@ -128,6 +128,15 @@ class Optimizer(TrackedObject):
             return []
         why = "so their order cannot be checked: track their module, or an nn.ParameterList of them"
         return [f"{self.part} updates parameters that are in no tracked module and have the same shape, {why}"]
+
+    def numbers(self) -> dict[str, Number]:
+        """Numbers in its attributes, such as the multiplier of a noise that is scheduled; see `numbers_of`."""
+        return dict(numbers_of(self.bare))
+
+    def may_save(self, number: str) -> bool:  # noqa: ARG002
+        """Whether it makes its state by itself."""
+        kind: Any = type(self.bare)
+        return kind.state_dict is not torch.optim.Optimizer.state_dict
 
     def unused_gradients(self) -> Iterator[tuple[Any, Any]]:
         """Its parameters with a gradient that is not zero, and the gradient."""
