@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import select
@@ -36,7 +37,7 @@ PRELOADED = {
 """Name of a template -> what it has imported. That is state (random generators): take what the program would have."""
 
 _WITHOUT = set(os.environ.get("OUTLAST_TESTS_WITHOUT", "").split(","))
-"""Packages that `make test-new` leaves out: a template does without them."""
+"""Packages that `make test-new` leaves out: a template does without them, as without what is not installed."""
 
 _WORKER = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
 _RUN_OF_TESTS = _WORKER or uuid.uuid4().hex
@@ -73,7 +74,8 @@ def start(
     """Start it, and go on meanwhile."""
     assert words[0] == sys.executable
     if template not in _templates:
-        modules = [name for name in PRELOADED[template].split() if name.partition(".")[0] not in _WITHOUT]
+        packages = {name: name.partition(".")[0] for name in PRELOADED[template].split()}
+        modules = [name for name, each in packages.items() if each not in _WITHOUT and importlib.util.find_spec(each)]
         _templates[template] = Template(template, modules)
     return _templates[template].fork(list(words[1:]), cwd or Path.cwd(), {**(env or os.environ)}, start_new_session)
 
