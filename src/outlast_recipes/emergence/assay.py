@@ -90,9 +90,9 @@ def common_garden(colony: Colony, key: Array, config: Config) -> Array:
     return jnp.where(colony.worlds.alive.any(1), harvest, jnp.nan)
 
 
-@partial(jax.jit, static_argnames=("config", "lens", "scripted"))
+@partial(jax.jit, static_argnames=("config", "scripted"))
 def live_on(
-    colony: Colony, key: Array, config: Config, lens: Lens = lambda worlds: worlds, *, scripted: bool = False
+    colony: Colony, key: Array, config: Config, shown: Array | int = 0, *, scripted: bool = False
 ) -> tuple[Colony, dict[str, Array]]:
     """Simulate a chunk without learning; returns the colony, and its meals, agent-steps and births.
 
@@ -100,9 +100,14 @@ def live_on(
         colony: the population.
         key: the PRNG key.
         config: the config.
-        lens: a function of the worlds; agents observe its result.
+        shown: the field that agents observe: the place of its name in FIELDS. No constant of the program, because a
+            chunk compiles for longer than it is simulated.
         scripted: whether all agents act as `greedy`.
     """
+
+    def lens(worlds: World) -> World:
+        return dataclasses.replace(worlds, field=jax.lax.switch(shown, list(FIELDS.values()), worlds.field))
+
     act = greedy(config) if scripted else rollout.acts(colony.shared, config)
     worlds, _, _, _, sums = rollout.rollout(
         colony.worlds, act, key, jnp.float32(learn.mutates(config)), config, look=lambda *_: (), lens=lens
@@ -148,31 +153,30 @@ def greedy(config: Config) -> rollout.Act:
 # ablations --------------------------------------------------------------------------------------------------------
 
 
-def unchanged(worlds: World) -> World:
-    """No ablation."""
-    return worlds
-
-
-def without_field(worlds: World) -> World:
-    """The field is hidden."""
-    return dataclasses.replace(worlds, field=jnp.zeros_like(worlds.field))
-
-
-def field_of_another(worlds: World) -> World:
+def field_of_another(field: Array) -> Array:
     """Agents see the field of another world. It has the same statistics, and no information about their own world."""
-    return dataclasses.replace(worlds, field=jnp.roll(worlds.field, 1, 0))
+    return jnp.roll(field, 1, 0)
 
 
-def mean_field(worlds: World) -> World:
+def mean_field(field: Array) -> Array:
     """Every cell shows the mean of the world's field."""
-    mean = worlds.field.mean((1, 2), keepdims=True)
-    return dataclasses.replace(worlds, field=jnp.broadcast_to(mean, worlds.field.shape))
+    return jnp.broadcast_to(field.mean((1, 2), keepdims=True), field.shape)
 
 
-def shuffled_field(worlds: World) -> World:
+def shuffled_field(field: Array) -> Array:
     """Agents see the field of distant cells: it is shifted by half the world in both directions."""
-    half = worlds.field.shape[1] // 2
-    return dataclasses.replace(worlds, field=jnp.roll(worlds.field, (half, half), (1, 2)))
+    half = field.shape[1] // 2
+    return jnp.roll(field, (half, half), (1, 2))
+
+
+FIELDS: dict[str, Callable[[Array], Array]] = {
+    "as it is": lambda field: field,
+    "field not seen": jnp.zeros_like,
+    "field of another world": field_of_another,
+    "field from far away": shuffled_field,
+    "mean of the field": mean_field,
+}
+"""What agents may be shown in place of the fields of their worlds, f32[W, side, side, signals]."""
 
 
 def no_food_seen(config: Config) -> Config:

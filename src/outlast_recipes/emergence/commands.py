@@ -173,10 +173,6 @@ def _ablate(values: Namespace, tell: Tell) -> Iterable[str]:
 
 def under(condition: str, colony: Colony, key: Any, config: Config, chunks: int) -> tuple[float, float]:
     """Meals per agent-step and agents per world, for a population under a condition."""
-    lenses = {
-        "field not seen": assay.without_field, ANOTHER: assay.field_of_another,
-        "field from far away": assay.shuffled_field, "mean of the field": assay.mean_field,
-    }  # fmt: skip
     genes = {
         "genomes: none": "none", "genomes: mean of the world": "mean",
         "genomes: exchanged among the living": "permuted",
@@ -185,12 +181,11 @@ def under(condition: str, colony: Colony, key: Any, config: Config, chunks: int)
         colony = assay.with_genes(colony, genes[condition], key, config)
     if condition == "food not seen":
         config = assay.no_food_seen(config)
+    shown = list(assay.FIELDS).index(condition) if condition in assay.FIELDS else 0
     meals = agents = 0.0
     for number in range(chunks):
-        colony, sums = assay.live_on(
-            colony, jax.random.fold_in(key, number), config, lenses.get(condition, assay.unchanged),
-            scripted=condition == "scripted forager",
-        )  # fmt: skip
+        scripted = condition == "scripted forager"
+        colony, sums = assay.live_on(colony, jax.random.fold_in(key, number), config, shown, scripted=scripted)
         meals, agents = meals + float(sums["meals"]), agents + float(sums["agents"])
     ticks = chunks * config.train.num_steps * config.train.num_envs
     return meals / max(agents, 1.0), agents / ticks
