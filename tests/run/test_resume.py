@@ -749,6 +749,28 @@ def test_a_program_that_brings_such_numbers_back_resumes_exactly(train) -> None:
     assert train("x", tracked(lambda: Annealed(restored=True), _sgd)).grade["grade"] == "exact"
 
 
+class Late(Annealed):
+    """One number is there from its first use on, and one is None until then."""
+
+    scale: float | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.largest = max(self.largest or 0.0, 2.0)
+        self.scale = 0.5
+        return self.layer(x) * self.scale
+
+
+def test_numbers_that_are_there_only_in_training_are_compared_too(train) -> None:
+    first = train("x", tracked(Late, _sgd), stop=5)
+    messages.said(first.told, "run/training-changes-model-largest")
+    differences = train("x", tracked(Late, _sgd)).grade["differences"]
+    assert [text.partition(" when")[0] for text in differences] == ["model.largest was 2.0", "model.scale was 0.5"]
+
+
 class Extra(Annealed):
     def get_extra_state(self) -> Any:
         return {"temperature": self.temperature, "ready": self.ready, "p": self.gate.p}

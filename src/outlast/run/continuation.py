@@ -13,6 +13,7 @@ from outlast.checkpoint import OpenedCheckpoint, open_checkpoint
 from outlast.data import feed
 from outlast.distributed.ranks import Ranks
 from outlast.errors import ANOTHER_NAME, ResumeRefused
+from outlast.run import unsaved
 from outlast.run.resume import LoadedPart, Verdict, check_record, compare_tree
 from outlast.state import TrackedObject, adapters, rng
 from outlast.state.array import Array
@@ -102,16 +103,16 @@ class Continuation:
             stored = record["state"], dict(arrays)
             verdict.add(compare_tree(name, stored, tree, *again, lenient=self._lenient))
         for name, held in tracked.items():
-            if unsaved := self._stored(name, "object")[0].get("unsaved"):
+            if buffers := self._stored(name, "object")[0].get("unsaved"):
                 verdict.differences.append(
-                    f"{name}: the buffers {', '.join(map(str, unsaved))} are not saved (persistent=False)"
+                    f"{name}: the buffers {', '.join(map(str, buffers))} are not saved (persistent=False)"
                 )
-            live = held.numbers()
+            live = unsaved.numbers(held)
             verdict.differences += [
                 f"{name}.{key:.120} was {text:.40} when the checkpoint was made and is "
-                f"{live.get(key, 'not there')!r:.40} here: a number in an attribute, which no state_dict has"
+                f"{live.get(key, 'not there'):.40} here: a number in an attribute, which no state_dict has"
                 for key, text in self.numbers(name).items()
-                if repr(live.get(key)) != text
+                if live.get(key) != text
             ]
             if name in self._kept_rates:
                 held.take_rates(self._kept_rates[name], tracked.values())

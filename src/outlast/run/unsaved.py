@@ -43,18 +43,46 @@ def buffers(held: TrackedObject, known: set[str]) -> list[str]:
     ]
 
 
+_NUMBERS = (bool, int, float)
+
+
+def numbers(held: TrackedObject) -> dict[str, str]:
+    """Numbers in attributes of an object, by their names, as text.
+
+    A name that begins with an underscore is left out: libraries keep caches and counts of calls there.
+    """
+    return {
+        _full(part, name): repr(value)
+        for part, own in held.attributes().items()
+        for name, value in own.items()
+        if type(value) in _NUMBERS and _is_looked_at(held, name)
+    }
+
+
 class Numbers:
     """Numbers in attributes of an object that training changes, such as a temperature or whether something was set up.
 
     No state_dict has them. Whether training depends on one is not known, so the user is told, and a resume that begins
-    with another value is not called exact.
+    with another value is not called exact. Modules that are added while training runs are not looked at.
 
     Args:
-        held: the object.
+        held: the object, as it is before the first step.
     """
 
     def __init__(self, held: TrackedObject) -> None:
-        self._held, self._first, self._changed, self._told = held, held.numbers(), set[str](), set[str]()
+        self._held = held
+        self._changed: set[str] = set()
+        self._told: set[str] = set()
+        # There are thousands of attributes, and this is compared at every save: only what may be or become a number.
+        self._first = [
+            (
+                part,
+                own,
+                len(own),
+                {name: each for name, each in own.items() if each is None or type(each) in _NUMBERS},
+            )
+            for part, own in held.attributes().items()
+        ]
 
     def know(self, names: Collection[str]) -> None:
         """Names of those that an earlier attempt has changed; a resume has said what they are worth."""
@@ -63,15 +91,30 @@ class Numbers:
 
     def look(self) -> tuple[dict[str, str], list[str]]:
         """Those that have changed, as text, and a warning about new ones."""
-        now, first = self._held.numbers(), self._first
-        for name, value in now.items():
-            before = first.get(name)
-            if before is not value and repr(before) != repr(value):
-                self._changed.add(name)
-        found = {name: repr(now[name]) for name in sorted(self._changed) if name in now}
+        changed = set(self._changed)
+        for part, own, count, first in self._first:
+            for name in first if len(own) == count else own:
+                value, before = own.get(name), first.get(name)
+                if value is before or type(value) not in _NUMBERS or repr(value) == repr(before):
+                    continue
+                if _is_looked_at(self._held, name):
+                    changed.add(_full(part, name))
+        if not changed:
+            return {}, []
+        self._changed = changed
+        now = numbers(self._held)
+        found = {name: now[name] for name in sorted(changed) if name in now}
         new = [name for name in found if name not in self._told and not self._held.may_save(name)]
         self._told.update(found)
         return found, [_about(self._held.part, new)] if new else []
+
+
+def _is_looked_at(held: TrackedObject, name: str) -> bool:
+    return not name.startswith("_") and name not in held.in_facts
+
+
+def _full(part: str, name: str) -> str:
+    return f"{part}.{name}" if part else name
 
 
 def _about(part: str, names: Collection[str]) -> str:

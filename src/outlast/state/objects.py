@@ -20,23 +20,9 @@ Packed = tuple[Any, dict[str, Array]]
 
 _MOST_OPTIONS = 500  # most scalars of one object that are compared as options
 
-_NUMBERS = frozenset((bool, int, float))
-
-Number = bool | int | float
-
 
 class TooEarly(Exception):
     """A stored state cannot be matched yet, because an object that it needs is not tracked yet."""
-
-
-def numbers_of(thing: Any) -> Iterator[tuple[str, Number]]:
-    """The plain attributes of an object that are numbers or switches.
-
-    A name that begins with an underscore is left out: libraries keep caches and counts of calls there.
-    """
-    for name, value in getattr(thing, "__dict__", {}).items():
-        if type(value) in _NUMBERS and not name.startswith("_"):
-            yield name, value
 
 
 class TrackedObject:
@@ -56,6 +42,9 @@ class TrackedObject:
             order is the same.
         copies: whether a load copies its input and leaves it unchanged.
     """
+
+    in_facts: tuple[str, ...] = ()
+    """Names of attributes that `facts` holds."""
 
     turn = 1
     """Order of loading and comparison: 0 before the others, 2 after them."""
@@ -154,12 +143,15 @@ class TrackedObject:
         """Values of the object that have changed and that its state does not contain."""
         return []
 
-    def numbers(self) -> dict[str, Number]:
-        """Numbers in plain attributes, which no state contains, by their names; see `numbers_of`."""
+    def attributes(self) -> dict[str, dict[str, Any]]:
+        """The attributes of the object and its parts, as they are now and will be: by the part's name, "" for itself.
+
+        Empty where it is not known what the state leaves out.
+        """
         return {}
 
     def may_save(self, number: str) -> bool:  # noqa: ARG002
-        """Whether code that is not the framework's may put this one of `numbers` into the state."""
+        """Whether code that is not the framework's may put this number of `attributes` into the state."""
         return False
 
     def unused_gradients(self) -> Iterable[tuple[Any, Any]]:

@@ -10,13 +10,14 @@ import torch
 import xxhash
 
 from outlast.errors import ANOTHER_NAME, ResumeRefused, StateError
-from outlast.state.objects import Number, TrackedObject, numbers_of
+from outlast.state.objects import TrackedObject
 from outlast.state.torch import tensors
 
 
 class Module(TrackedObject):
     """A torch module without its wrappers (torch.compile, DataParallel, DistributedDataParallel)."""
 
+    in_facts = ("training", "freeze_bn")
     turn = 0  # first, because optimizers are matched by the names of its parameters
 
     def __init__(self, part: str, thing: torch.nn.Module) -> None:
@@ -179,14 +180,9 @@ class Module(TrackedObject):
                 self._unsaved[full] = stamp, known[1] if known else contents
         return changed
 
-    def numbers(self) -> dict[str, Number]:
-        """Numbers in attributes of its modules, such as a temperature that is annealed; see `numbers_of`."""
-        return {
-            f"{name}.{key}" if name else key: value
-            for name, module in self.modules()
-            for key, value in numbers_of(module)
-            if key not in ("training", "freeze_bn")  # these are facts
-        }
+    def attributes(self) -> dict[str, dict[str, Any]]:
+        """Those of its modules, among them numbers such as a temperature that is annealed."""
+        return {name: vars(module) for name, module in self.modules()}
 
     def may_save(self, number: str) -> bool:
         """Whether the module of a number, or one that it is in, makes its state by itself."""

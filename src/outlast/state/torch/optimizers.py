@@ -10,7 +10,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from outlast.errors import ANOTHER_NAME, ResumeRefused
-from outlast.state.objects import Number, TooEarly, TrackedObject, numbers_of
+from outlast.state.objects import TooEarly, TrackedObject
 from outlast.state.torch import tensors
 from outlast.state.torch.matching import forms_of, match, name_of, reorder
 
@@ -129,9 +129,9 @@ class Optimizer(TrackedObject):
         why = "so their order cannot be checked: track their module, or an nn.ParameterList of them"
         return [f"{self.part} updates parameters that are in no tracked module and have the same shape, {why}"]
 
-    def numbers(self) -> dict[str, Number]:
-        """Numbers in its attributes, such as the multiplier of a noise that is scheduled; see `numbers_of`."""
-        return dict(numbers_of(self.bare))
+    def attributes(self) -> dict[str, dict[str, Any]]:
+        """Its own, among them numbers such as the multiplier of a noise that is scheduled."""
+        return {"": vars(self.bare)}
 
     def may_save(self, number: str) -> bool:  # noqa: ARG002
         """Whether it makes its state by itself."""
